@@ -1,0 +1,81 @@
+/** The events other systems may rely on (seed: "Events"; contract: "Events"). */
+export type EventType =
+  | 'device.data.received'
+  | 'device.connected'
+  | 'device.disconnected'
+  | 'device.registered'
+  | 'device.battery.low'
+  | 'command.queued'
+  | 'command.sent'
+  | 'command.acknowledged'
+  | 'command.completed'
+  | 'command.failed'
+  | 'command.expired'
+  | 'command.cancelled'
+  | 'message.rejected';
+
+/**
+ * Something that happened and is already committed.
+ * `id` is the same when the same cause is processed again, so that receivers can drop repeats.
+ */
+export interface DomainEvent {
+  readonly id: string;
+  readonly type: EventType;
+  /** The device it is about; for `message.rejected` of a topic that names none, null. */
+  readonly deviceId: string | null;
+  /** The patient the device was assigned to when it happened: decides who may see the event. */
+  readonly patientId: number | null;
+  /** When it happened, ISO 8601 in UTC. */
+  readonly time: string;
+  /** snake_case, ready to be serialised. */
+  readonly data: Readonly<Record<string, unknown>>;
+}
+
+/** A part of the house that wants to hear of events. */
+export interface EventSubscriber {
+  readonly name: string;
+  /** The types it wants; all when absent. */
+  readonly types?: readonly EventType[];
+  /** Settles once the events are in the subscriber's safe keeping; a rejection means they are not. */
+  handle(events: readonly DomainEvent[]): void | Promise<void>;
+}
+
+/**
+ * How modules tell each other what happened, without knowing each other.
+ * It keeps nothing: whoever needs at-least-once awaits {@link publish} before acknowledging its own source.
+ */
+export class EventBus {
+  private readonly subscribers: EventSubscriber[] = [];
+
+  /** Adds a subscriber; events reach subscribers in the order of subscription. */
+  subscribe(subscriber: EventSubscriber): void {
+    this.subscribers.push(subscriber);
+  }
+
+  /**
+   * Hands events, in their order, to every subscriber that wants them.
+   * Resolves when all have taken them. One that fails does not keep the others from theirs;
+   * its error is rethrown (an AggregateError where several failed).
+   */
+  async publish(events: readonly DomainEvent[]): Promise<void> {
+    if (events.length === 0) return;
+    const pending: Promise<void>[] = [];
+    const failures: unknown[] = [];
+    for (const subscriber of this.subscribers) {
+      const { types } = subscriber;
+      const wanted = types ? events.filter((event) => types.includes(event.type)) : events;
+      if (wanted.length === 0) continue;
+      try {
+        const result = subscriber.handle(wanted);
+        if (result) pending.push(result);
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    for (const outcome of await Promise.allSettled(pending)) {
+      if (outcome.status === 'rejected') failures.push(outcome.reason);
+    }
+    if (failures.length === 1) throw failures[0];
+    if (failures.length > 1) throw new AggregateError(failures, 'several event subscribers failed');
+  }
+}

@@ -1,0 +1,35 @@
+/** A moment to the microsecond, PostgreSQL's own precision. */
+export interface Instant {
+  /** ISO 8601 in UTC, `2024-01-23T10:30:00.000Z`, with six fractional digits where milliseconds don't suffice. */
+  readonly iso: string;
+  /** Milliseconds since 1970, rounded down. */
+  readonly epochMs: number;
+}
+
+// RFC 3339, section 5.6: an offset is required; without one the moment is a guess.
+const RFC3339 =
+  /^(\d{4}-\d{2}-\d{2})[Tt ](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?(?:([Zz])|([+-])([01]\d|2[0-3]):?([0-5]\d))$/;
+
+/**
+ * Reads an RFC 3339 timestamp with its offset. Digits below a microsecond are cut off.
+ * @returns null for anything else, dates that don't exist (30 February) included.
+ */
+export function parseInstant(text: string): Instant | null {
+  const match = RFC3339.exec(text);
+  if (!match) return null;
+  const [, date = '', hours = '', minutes = '', seconds = '', fraction = '', zulu, sign, offHours, offMinutes] = match;
+  // A leap second is read as the second before it, as most device clocks repeat it.
+  const second = seconds === '60' ? '59' : seconds;
+  const wallClock = `${date}T${hours}:${minutes}:${second}.000Z`;
+  const wallMs = Date.parse(wallClock);
+  if (Number.isNaN(wallMs) || new Date(wallMs).toISOString() !== wallClock) return null;
+  const offsetMs = zulu ? 0 : (sign === '-' ? -1 : 1) * (Number(offHours) * 60 + Number(offMinutes)) * 60_000;
+  const micros = fraction.padEnd(6, '0').slice(0, 6);
+  const epochMs = wallMs - offsetMs + Number(micros.slice(0, 3));
+  const utc = new Date(epochMs);
+  const year = utc.getUTCFullYear();
+  if (year < 1 || year > 9999) return null;
+  const iso = utc.toISOString();
+  const belowMs = micros.slice(3);
+  return { epochMs, iso: belowMs === '000' ? iso : `${iso.slice(0, -1)}${belowMs}Z` };
+}

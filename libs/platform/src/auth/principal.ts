@@ -1,0 +1,98 @@
+import { DomainError } from '#kernel';
+
+/** What a token may permit (contract, "REST"), in the form of OAuth 2.0 scopes (RFC 6749, section 3.3). */
+export const SCOPES = [
+  'devices:read',
+  'devices:write',
+  'readings:read',
+  'commands:read',
+  'commands:send',
+  'stream',
+  'admin',
+] as const;
+export type Scope = (typeof SCOPES)[number];
+
+/** Roles are shorthands for scopes; this table is the only place that says which. */
+export const ROLE_SCOPES = {
+  admin: SCOPES,
+  clinician: ['devices:read', 'devices:write', 'readings:read', 'commands:read', 'commands:send', 'stream'],
+  viewer: ['devices:read', 'readings:read', 'stream'],
+  patient: ['readings:read', 'devices:read', 'stream'],
+} as const satisfies Record<string, readonly Scope[]>;
+export type Role = keyof typeof ROLE_SCOPES;
+
+/** Claims of a verified token that decide what it may do. */
+export interface Claims {
+  readonly sub?: unknown;
+  readonly exp?: unknown;
+  readonly scope?: unknown;
+  readonly role?: unknown;
+  readonly roles?: unknown;
+  readonly patient_id?: unknown;
+}
+
+/** Who asks, and what they may do. */
+export class Principal {
+  private constructor(
+    readonly subject: string,
+    private readonly scopes: ReadonlySet<string>,
+    /** Confined to this patient's devices; null: not confined. */
+    readonly patientId: number | null,
+    /** Seconds since 1970 (RFC 7519, section 4.1.4); null: never, for the anonymous stream only. */
+    readonly expiresAt: number | null,
+  ) {}
+
+  /**
+   * Reads a verified token's claims. Scopes come from `scope`, or else from `roles`/`role`.
+   * The patient role without a usable `patient_id` sees nothing at all.
+   */
+  static fromClaims(claims: Claims): Principal {
+    const roles = [claims.roles, claims.role].flat().filter(isRole);
+    const scopes = new Set<string>(
+      typeof claims.scope === 'string'
+        ? claims.scope.split(' ').filter((scope) => scope !== '')
+        : roles.flatMap((role) => ROLE_SCOPES[role]),
+    );
+    if (scopes.has('admin')) SCOPES.forEach((scope) => scopes.add(scope));
+    const confined = claims.patient_id !== undefined || (roles.length > 0 && roles.every((role) => role === 'patient'));
+    return new Principal(
+      typeof claims.sub === 'string' && claims.sub !== '' ? claims.sub : 'unknown',
+      scopes,
+      confined ? patientOf(claims.patient_id) : null,
+      typeof claims.exp === 'number' ? claims.exp : null,
+    );
+  }
+
+  /** Whoever opens the WebSocket of the embedded default without a token. */
+  static anonymousViewer(): Principal {
+    return new Principal('anonymous', new Set(['stream']), null, null);
+  }
+
+  has(scope: Scope): boolean {
+    return this.scopes.has(scope);
+  }
+
+  /** @throws DomainError forbidden/insufficient_scope */
+  require(scope: Scope): void {
+    if (!this.has(scope)) {
+      throw new DomainError('forbidden', 'insufficient_scope', `This needs the scope ${scope}.`);
+    }
+  }
+
+  /** May it see what belongs to this patient? What names no patient is for those who are not confined to one. */
+  maySee(patientId: number | null): boolean {
+    return this.patientId === null || this.patientId === patientId;
+  }
+}
+
+/** No patient has this id (they are positive): a confined token without a usable patient_id matches nobody. */
+const NOBODY = -1;
+
+function patientOf(claim: unknown): number {
+  const id = typeof claim === 'string' && /^\d+$/.test(claim) ? Number(claim) : claim;
+  return typeof id === 'number' && Number.isInteger(id) && id > 0 ? id : NOBODY;
+}
+
+function isRole(value: unknown): value is Role {
+  return typeof value === 'string' && Object.hasOwn(ROLE_SCOPES, value);
+}

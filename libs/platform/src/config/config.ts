@@ -1,0 +1,198 @@
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { parseEnv } from 'node:util';
+import { parseVariables, VARIABLES, type Environment } from './variables.js';
+
+/** How the service reaches its broker. `host` undefined: the embedded broker. */
+export interface MqttConfig {
+  readonly embedded: boolean;
+  readonly host: string;
+  readonly port: number;
+  readonly username: string | undefined;
+  readonly password: string | undefined;
+  readonly clientId: string;
+  readonly protocolVersion: 4 | 5;
+  readonly inflight: number;
+  readonly topics: {
+    readonly data: string;
+    readonly status: string;
+    readonly commands: string;
+    readonly responses: string;
+    /** Empty: events are not published on the broker. */
+    readonly events: string;
+  };
+}
+
+/** How tokens are checked; exactly one key source is set, or none in development (a generated secret). */
+export interface AuthConfig {
+  readonly secret: string | undefined;
+  readonly publicKey: string | undefined;
+  readonly jwksUri: string | undefined;
+  readonly issuer: string | undefined;
+  readonly audience: string | undefined;
+}
+
+/** The whole configuration: read once at the start, frozen, injected by this type. Durations are in milliseconds. */
+export abstract class Config {
+  abstract readonly production: boolean;
+  abstract readonly host: string;
+  abstract readonly port: number;
+  abstract readonly logLevel: Environment['LOG_LEVEL'];
+  abstract readonly dataDir: string;
+  /** Undefined: the embedded PostgreSQL, whose address is known once it runs. */
+  abstract readonly databaseUrl: string | undefined;
+  abstract readonly mqtt: MqttConfig;
+  abstract readonly brokerAccess: 'embedded' | 'none';
+  abstract readonly auth: AuthConfig;
+  abstract readonly ingest: { readonly batchSize: number; readonly batchAge: number };
+  abstract readonly deviceOfflineAfter: number;
+  abstract readonly commandExpiresAfter: number;
+  abstract readonly webSocket: {
+    readonly allowAnonymous: boolean;
+    readonly allowedOrigins: readonly string[];
+    /** Pages served from any loopback origin may connect: the embedded default only. */
+    readonly allowLoopbackOrigins: boolean;
+    readonly maxBuffer: number;
+  };
+  abstract readonly shutdownTimeout: number;
+}
+
+/** The configuration can't be used; `problems` lists everything that is wrong, one line each. */
+export class ConfigError extends Error {
+  constructor(readonly problems: readonly string[]) {
+    super(`The configuration can't be used:\n${problems.map((problem) => `  - ${problem}`).join('\n')}`);
+    this.name = 'ConfigError';
+  }
+}
+
+/** The shortest key HS256 may use (RFC 7518, section 3.2: a key of the hash's size or larger). */
+const MIN_SECRET_BYTES = 32;
+
+/**
+ * Reads `.env` in the working directory, where present, below the process environment, which wins.
+ * @throws ConfigError naming every wrong or missing value at once.
+ */
+export function loadConfig(): Config {
+  let file: Record<string, string | undefined> = {};
+  try {
+    file = parseEnv(readFileSync('.env', 'utf8'));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
+      throw new ConfigError([`.env can't be read: ${(error as Error).message}`]);
+    }
+  }
+  return parseConfig({ ...file, ...process.env });
+}
+
+/**
+ * Builds the configuration from environment texts.
+ * @throws ConfigError naming every wrong or missing value at once.
+ */
+export function parseConfig(env: Readonly<Record<string, string | undefined>>): Config {
+  const problems: string[] = [];
+  const values = parseVariables(env, problems);
+  if (problems.length > 0) throw new ConfigError(problems);
+
+  const production = values.NODE_ENV === 'production';
+  const databaseEmbedded = values.DATABASE_URL === undefined;
+  const brokerEmbedded = values.MQTT_BROKER_HOST === undefined;
+  const brokerAccess = values.BROKER_ACCESS ?? (brokerEmbedded ? 'embedded' : 'none');
+  const allowAnonymous = values.WS_ALLOW_ANONYMOUS ?? (databaseEmbedded && brokerEmbedded && !production);
+
+  const topics = {
+    data: values.MQTT_TOPIC_DEVICES,
+    status: values.MQTT_TOPIC_STATUS,
+    commands: values.MQTT_TOPIC_COMMANDS,
+    responses: values.MQTT_TOPIC_RESPONSES,
+    events: values.MQTT_TOPIC_EVENTS,
+  };
+  const deviceTopics = [topics.data, topics.status, topics.commands, topics.responses];
+  if (new Set(deviceTopics).size < deviceTopics.length) {
+    problems.push('MQTT_TOPIC_DEVICES, _STATUS, _COMMANDS and _RESPONSES: expected four different topics');
+  }
+  if (brokerAccess === 'embedded' && !brokerEmbedded) {
+    problems.push('BROKER_ACCESS: embedded needs the embedded broker (no MQTT_BROKER_HOST)');
+  }
+  const keySources = ['JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWT_JWKS_URI'] as const;
+  if (keySources.filter((name) => values[name] !== undefined).length > 1) {
+    problems.push(`${keySources.join(', ')}: expected one of them, not several`);
+  }
+  if (production) problems.push(...productionProblems(values));
+  if (problems.length > 0) throw new ConfigError(problems);
+
+  return deepFreeze<Config>({
+    production,
+    host: values.HOST ?? (databaseEmbedded || brokerEmbedded ? '127.0.0.1' : '0.0.0.0'),
+    port: values.PORT,
+    logLevel: values.LOG_LEVEL,
+    dataDir: resolve(values.DATA_DIR),
+    databaseUrl: values.DATABASE_URL,
+    mqtt: {
+      embedded: brokerEmbedded,
+      host: values.MQTT_BROKER_HOST ?? '127.0.0.1',
+      port: values.MQTT_BROKER_PORT,
+      username: values.MQTT_USERNAME,
+      password: values.MQTT_PASSWORD,
+      clientId: values.MQTT_CLIENT_ID,
+      protocolVersion: brokerEmbedded || values.MQTT_PROTOCOL_VERSION === '3.1.1' ? 4 : 5,
+      inflight: values.MQTT_INFLIGHT,
+      topics,
+    },
+    brokerAccess,
+    auth: {
+      secret: values.JWT_SECRET,
+      publicKey: values.JWT_PUBLIC_KEY?.replaceAll('\\n', '\n'),
+      jwksUri: values.JWT_JWKS_URI,
+      issuer: values.JWT_ISSUER,
+      audience: values.JWT_AUDIENCE,
+    },
+    ingest: { batchSize: values.INGEST_BATCH_SIZE, batchAge: values.INGEST_BATCH_AGE },
+    deviceOfflineAfter: values.DEVICE_OFFLINE_AFTER,
+    commandExpiresAfter: values.COMMAND_EXPIRES_AFTER,
+    webSocket: {
+      allowAnonymous,
+      allowedOrigins: values.WS_ALLOWED_ORIGINS,
+      allowLoopbackOrigins: databaseEmbedded && brokerEmbedded && !production,
+      maxBuffer: values.WS_MAX_BUFFER,
+    },
+    shutdownTimeout: values.SHUTDOWN_TIMEOUT,
+  });
+}
+
+/** What NODE_ENV=production refuses (contract, "Start"). */
+function productionProblems(values: Environment): string[] {
+  const problems: string[] = [];
+  if (values.DATABASE_URL === undefined) {
+    problems.push('DATABASE_URL: production needs a database of its own, not the embedded one');
+  } else if (!values.ALLOW_INSECURE_TRANSPORT && !isTlsDatabase(values.DATABASE_URL)) {
+    problems.push('DATABASE_URL: production needs sslmode=verify-full, or ALLOW_INSECURE_TRANSPORT=true');
+  }
+  if (values.MQTT_BROKER_HOST === undefined) {
+    problems.push('MQTT_BROKER_HOST: production needs a broker of its own, not the embedded one');
+  } else if (!values.ALLOW_INSECURE_TRANSPORT) {
+    problems.push('MQTT_BROKER_HOST: the connection is plaintext; on a private network say ALLOW_INSECURE_TRANSPORT=true');
+  }
+  if (values.MQTT_USERNAME === undefined) problems.push('MQTT_USERNAME: production needs an account at the broker');
+  if (values.MQTT_PASSWORD === undefined || values.MQTT_PASSWORD === VARIABLES.MQTT_PASSWORD.default) {
+    problems.push('MQTT_PASSWORD: production needs a password that is not the default');
+  }
+  if (values.JWT_SECRET === undefined && values.JWT_PUBLIC_KEY === undefined && values.JWT_JWKS_URI === undefined) {
+    problems.push('JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URI: production needs one of them');
+  }
+  if (values.JWT_SECRET !== undefined && Buffer.byteLength(values.JWT_SECRET) < MIN_SECRET_BYTES) {
+    problems.push(`JWT_SECRET: production needs at least ${MIN_SECRET_BYTES} bytes`);
+  }
+  if (values.WS_ALLOW_ANONYMOUS) problems.push('WS_ALLOW_ANONYMOUS: production allows no anonymous access');
+  return problems;
+}
+
+function isTlsDatabase(url: string): boolean {
+  return new URL(url).searchParams.get('sslmode') === 'verify-full';
+}
+
+function deepFreeze<T extends object>(value: T): T {
+  for (const child of Object.values(value)) {
+    if (typeof child === 'object' && child !== null) deepFreeze(child as object);
+  }
+  return Object.freeze(value);
+}

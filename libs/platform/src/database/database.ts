@@ -1,0 +1,161 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Injectable, Logger } from '@nestjs/common';
+import { Pool } from 'pg';
+import { DataSource, type EntityTarget, type ObjectLiteral, type Repository } from 'typeorm';
+import { DomainError } from '#kernel';
+import { errorCode } from './database-errors.js';
+import { InitialSchema1764000000000 } from './migrations/1764000000000-initial-schema.js';
+
+/** Replicas that start together migrate one after the other under this advisory lock. */
+const MIGRATION_LOCK = 0x6d71_7474; // "mqtt"
+const CONNECT_TIMEOUT_MS = 5_000;
+const RETRY_MS = 1_000;
+/** Statement pools: requests and ingest each have their own, so that neither starves the other. */
+const REQUEST_CONNECTIONS = 10;
+const INGEST_CONNECTIONS = 4;
+
+type Entity = EntityTarget<ObjectLiteral> & (new () => object);
+type ReadyListener = () => void | Promise<void>;
+
+/**
+ * The PostgreSQL the service stores in. It may be away at the start and at any time later:
+ * the service goes on, requests get `database_unavailable`, and it connects when it can.
+ */
+@Injectable()
+export class Database {
+  private readonly logger = new Logger('Database');
+  private readonly source: DataSource;
+  /** For the way of a measurement: plain SQL on connections of its own. */
+  readonly ingestPool: Pool;
+  private readonly readyListeners: ReadyListener[] = [];
+  private readonly stopping = new AbortController();
+  private connecting: Promise<void> | undefined;
+  private migrated = false;
+
+  constructor(url: string, entities: readonly Entity[]) {
+    this.source = new DataSource({
+      type: 'postgres',
+      url,
+      entities: [...entities],
+      migrations: [InitialSchema1764000000000],
+      synchronize: false,
+      connectTimeoutMS: CONNECT_TIMEOUT_MS,
+      applicationName: 'mqtt-service',
+      extra: { max: REQUEST_CONNECTIONS },
+      poolErrorHandler: (error: unknown) => this.connectionLost(error),
+    });
+    this.ingestPool = new Pool({
+      connectionString: url,
+      max: INGEST_CONNECTIONS,
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      application_name: 'mqtt-service-ingest',
+    });
+    this.ingestPool.on('error', (error) => this.connectionLost(error));
+  }
+
+  /** Begins to connect and migrate, and goes on trying until it succeeds or {@link stop} is called. */
+  start(): void {
+    this.connecting ??= this.connect();
+  }
+
+  /** Connected once and migrated. It may be away again: {@link ping} tells. */
+  get ready(): boolean {
+    return this.migrated;
+  }
+
+  /** Calls back once connected and migrated; at once if that is so already. A failure of the callback is logged. */
+  onReady(listener: ReadyListener): void {
+    if (this.migrated) this.callReady(listener);
+    else this.readyListeners.push(listener);
+  }
+
+  /**
+   * A TypeORM repository.
+   * @throws DomainError unavailable/database_unavailable until the first connection.
+   */
+  repository<Row extends ObjectLiteral>(row: EntityTarget<Row>): Repository<Row> {
+    this.assertReady();
+    return this.source.getRepository(row);
+  }
+
+  /**
+   * Runs one statement on the request pool.
+   * @throws DomainError unavailable/database_unavailable until the first connection; else what PostgreSQL says.
+   */
+  async query<Row>(sql: string, parameters: readonly unknown[] = []): Promise<Row[]> {
+    this.assertReady();
+    return this.source.query<Row[]>(sql, [...parameters]);
+  }
+
+  /** Asks PostgreSQL for a sign of life. @returns the round trip in milliseconds. @throws when there is none. */
+  async ping(): Promise<number> {
+    this.assertReady();
+    const begun = performance.now();
+    await Promise.race([
+      this.ingestPool.query('SELECT 1'),
+      sleep(CONNECT_TIMEOUT_MS, undefined, { ref: false }).then(() => {
+        throw new Error('the database did not answer in time');
+      }),
+    ]);
+    return performance.now() - begun;
+  }
+
+  /** Closes all connections; statements under way are waited for. */
+  async stop(): Promise<void> {
+    this.stopping.abort();
+    await this.connecting;
+    await this.ingestPool.end();
+    if (this.source.isInitialized) await this.source.destroy();
+  }
+
+  private assertReady(): void {
+    if (!this.migrated) {
+      throw new DomainError('unavailable', 'database_unavailable', 'The database is not reachable at the moment.');
+    }
+  }
+
+  private async connect(): Promise<void> {
+    const { signal } = this.stopping;
+    let lastProblem = '';
+    while (!signal.aborted) {
+      try {
+        if (!this.source.isInitialized) await this.source.initialize();
+        await this.migrate();
+        this.migrated = true;
+        this.logger.log('Connected, schema up to date');
+        for (const listener of this.readyListeners.splice(0)) this.callReady(listener);
+        return;
+      } catch (error) {
+        const problem = errorCode(error) ?? (error instanceof Error ? error.message : 'unknown error');
+        if (problem !== lastProblem) this.logger.warn(`Not reachable (${problem}); trying again every second`);
+        lastProblem = problem;
+        await sleep(RETRY_MS, undefined, { signal }).catch(() => undefined);
+      }
+    }
+  }
+
+  private async migrate(): Promise<void> {
+    const lock = this.source.createQueryRunner();
+    try {
+      await lock.query('SELECT pg_advisory_lock($1)', [MIGRATION_LOCK]);
+      await this.source.runMigrations({ transaction: 'all' });
+    } finally {
+      await lock.query('SELECT pg_advisory_unlock($1)', [MIGRATION_LOCK]).catch(() => undefined);
+      await lock.release();
+    }
+  }
+
+  private callReady(listener: ReadyListener): void {
+    void (async () => {
+      try {
+        await listener();
+      } catch (error) {
+        this.logger.error(`A task for the fresh connection failed (${errorCode(error) ?? String(error)})`);
+      }
+    })();
+  }
+
+  private connectionLost(error: unknown): void {
+    this.logger.warn(`A connection was lost (${errorCode(error) ?? 'no code'})`);
+  }
+}

@@ -1,0 +1,31 @@
+import { Injectable } from '@nestjs/common';
+import type { DomainEvent, EventBus } from '#kernel';
+import { Config } from '../config/config.js';
+import { MqttConnection } from '../mqtt/mqtt-connection.js';
+import { toCloudEvent } from './cloud-event.js';
+
+/** Tells other systems, over the broker: each event as a CloudEvent on `<prefix>/<type>/<device_id>`, QoS 1. */
+@Injectable()
+export class MqttEventPublisher {
+  constructor(
+    private readonly config: Config,
+    private readonly connection: MqttConnection,
+  ) {}
+
+  /** Begins to publish what the bus carries, unless `MQTT_TOPIC_EVENTS` is empty. */
+  attach(bus: EventBus): void {
+    if (this.config.mqtt.topics.events === '') return;
+    bus.subscribe({ name: 'mqtt-events', handle: (events) => this.publish(events) });
+  }
+
+  /** Resolves when the broker has taken all of them. */
+  private async publish(events: readonly DomainEvent[]): Promise<void> {
+    const prefix = this.config.mqtt.topics.events;
+    await Promise.all(
+      events.map((event) => {
+        const subject = event.deviceId ?? 'unknown';
+        return this.connection.publish(`${prefix}/${event.type}/${subject}`, JSON.stringify(toCloudEvent(event)));
+      }),
+    );
+  }
+}

@@ -1,0 +1,31 @@
+import { validationFailed } from './validation.js';
+
+/** Makes an opaque page cursor of a row's sort key. */
+export function encodeCursor(key: readonly (string | number)[]): string {
+  return Buffer.from(JSON.stringify(key), 'utf8').toString('base64url');
+}
+
+/**
+ * Reads a cursor made by {@link encodeCursor}.
+ * @param shape the JavaScript type of each part.
+ * @throws DomainError invalid/validation_failed for anything else, a cursor of another list included.
+ */
+export function decodeCursor<const Shape extends readonly ('string' | 'number')[]>(
+  cursor: string,
+  shape: Shape,
+): { [Part in keyof Shape]: Shape[Part] extends 'number' ? number : string } {
+  let key: unknown;
+  try {
+    key = JSON.parse(Buffer.from(cursor, 'base64url').toString('utf8'));
+  } catch {
+    key = null;
+  }
+  if (
+    !Array.isArray(key) ||
+    key.length !== shape.length ||
+    !key.every((part, index) => typeof part === shape[index] && (typeof part === 'string' || Number.isSafeInteger(part)))
+  ) {
+    throw validationFailed([{ field: 'cursor', message: 'is not a cursor of this list' }]);
+  }
+  return key as { [Part in keyof Shape]: Shape[Part] extends 'number' ? number : string };
+}

@@ -1,0 +1,37 @@
+import type { NextFunction, Request, RequestHandler, Response } from 'express';
+import { DomainError, findJsonFlaw } from '#kernel';
+import { validationFailed } from './validation.js';
+
+const BODY_METHODS: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH']);
+
+/**
+ * Runs after the body parser and refuses what no DTO could mean: a body of another media type, and JSON
+ * that is too deep, reaches for a prototype, or holds text PostgreSQL can't store.
+ */
+export function jsonBodyGuard(): RequestHandler {
+  return (request: Request, _response: Response, next: NextFunction): void => {
+    if (!BODY_METHODS.has(request.method)) {
+      next();
+      return;
+    }
+    const hasBody = request.headers['transfer-encoding'] !== undefined || Number(request.headers['content-length'] ?? 0) > 0;
+    if (hasBody && !request.is('json')) {
+      next(unsupportedMediaType());
+      return;
+    }
+    const flaw = findJsonFlaw(request.body);
+    if (flaw) {
+      next(
+        flaw.path === ''
+          ? new DomainError('invalid', 'invalid_json', `The body ${flaw.reason}.`)
+          : validationFailed([{ field: flaw.path, message: flaw.reason }]),
+      );
+      return;
+    }
+    next();
+  };
+}
+
+function unsupportedMediaType(): Error {
+  return Object.assign(new Error('The body must be application/json.'), { status: 415 });
+}

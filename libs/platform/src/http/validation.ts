@@ -1,0 +1,28 @@
+import { ValidationPipe, type ValidationError } from '@nestjs/common';
+import { DomainError, type FieldError } from '#kernel';
+
+/** Checks bodies and queries against their DTO; unknown fields are refused. @throws DomainError invalid/validation_failed */
+export function validationPipe(): ValidationPipe {
+  return new ValidationPipe({
+    transform: true,
+    whitelist: true,
+    forbidNonWhitelisted: true,
+    forbidUnknownValues: true,
+    exceptionFactory: (errors) => validationFailed(errors.flatMap((error) => fieldErrors(error, ''))),
+  });
+}
+
+/** The error of an input whose fields are wrong; the detail names them all, `errors` each with its reason. */
+export function validationFailed(errors: readonly FieldError[]): DomainError {
+  const fields = [...new Set(errors.map((error) => error.field))].join(', ');
+  return new DomainError('invalid', 'validation_failed', `Not acceptable: ${fields}.`, errors);
+}
+
+function fieldErrors(error: ValidationError, prefix: string): FieldError[] {
+  const field = prefix === '' ? error.property : `${prefix}.${error.property}`;
+  const own = Object.entries(error.constraints ?? {}).map(([rule, message]) => ({
+    field,
+    message: rule === 'whitelistValidation' ? 'is not a known field' : message.replace(`${error.property} `, ''),
+  }));
+  return [...own, ...(error.children ?? []).flatMap((child) => fieldErrors(child, field))];
+}

@@ -1,0 +1,23 @@
+/** One message as the broker delivered it. */
+export interface Delivery {
+  readonly topic: string;
+  /** The device id the topic names, as sent: not yet checked. */
+  readonly deviceId: string;
+  readonly payload: Buffer;
+  /** 0 when it was delivered at QoS 0: it can't be acknowledged nor redelivered. */
+  readonly packetId: number;
+  /** The broker says that it may have delivered this before ([MQTT-3.3.1-1]). */
+  readonly duplicate: boolean;
+  /** A message the broker had kept, sent because of the subscription rather than just published. */
+  readonly retained: boolean;
+  /** Acknowledges it. Call once what it says is committed, and never before. */
+  readonly ack: () => void;
+}
+
+/** The ways in. Handlers name them in `@EventPattern`; the transport maps them to the configured topics. */
+export const INBOUND = {
+  data: 'mqtt-service.data',
+  status: 'mqtt-service.status',
+  responses: 'mqtt-service.responses',
+} as const;
+export type InboundChannel = keyof typeof INBOUND;

@@ -1,0 +1,63 @@
+import { Global, Module, type DynamicModule } from '@nestjs/common';
+import { APP_GUARD } from '@nestjs/core';
+import { Clock, EventBus, SystemClock, UnitOfWork } from '#kernel';
+import { AuthGuard } from './auth/auth.guard.js';
+import { TokenVerifier } from './auth/token-verifier.js';
+import { Config } from './config/config.js';
+import { Database } from './database/database.js';
+import { PgUnitOfWork } from './database/pg-unit-of-work.js';
+import { EmbeddedBroker } from './embedded/embedded-broker.js';
+import { MqttEventPublisher } from './events/mqtt-event-publisher.js';
+import { MqttConnection } from './mqtt/mqtt-connection.js';
+import { MqttTransport } from './mqtt/mqtt-transport.js';
+
+/** What is running before the modules are wired. */
+export interface PlatformParts {
+  readonly config: Config;
+  readonly database: Database;
+  /** Null: the broker is managed elsewhere. */
+  readonly broker: EmbeddedBroker | null;
+}
+
+/** Technology shared by all modules, available everywhere. */
+@Global()
+@Module({})
+export class PlatformModule {
+  static with({ config, database, broker }: PlatformParts): DynamicModule {
+    return {
+      module: PlatformModule,
+      providers: [
+        { provide: Config, useValue: config },
+        { provide: Database, useValue: database },
+        { provide: EmbeddedBroker, useValue: broker },
+        { provide: TokenVerifier, useFactory: () => new TokenVerifier(config) },
+        { provide: Clock, useClass: SystemClock },
+        { provide: UnitOfWork, useClass: PgUnitOfWork },
+        { provide: APP_GUARD, useClass: AuthGuard },
+        MqttConnection,
+        MqttTransport,
+        MqttEventPublisher,
+        {
+          provide: EventBus,
+          inject: [MqttEventPublisher],
+          useFactory: (publisher: MqttEventPublisher) => {
+            const bus = new EventBus();
+            publisher.attach(bus);
+            return bus;
+          },
+        },
+      ],
+      exports: [
+        Config,
+        Database,
+        EmbeddedBroker,
+        TokenVerifier,
+        Clock,
+        UnitOfWork,
+        MqttConnection,
+        MqttTransport,
+        EventBus,
+      ],
+    };
+  }
+}
