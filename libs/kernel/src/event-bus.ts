@@ -47,6 +47,9 @@ export interface EventSubscriber {
 export class EventBus {
   private readonly subscribers: EventSubscriber[] = [];
 
+  /** @param onFailure hears of {@link announce}d events that a subscriber could not take. */
+  constructor(private readonly onFailure: (error: unknown) => void) {}
+
   /** Adds a subscriber; events reach subscribers in the order of subscription. */
   subscribe(subscriber: EventSubscriber): void {
     this.subscribers.push(subscriber);
@@ -77,5 +80,10 @@ export class EventBus {
     }
     if (failures.length === 1) throw failures[0];
     if (failures.length > 1) throw new AggregateError(failures, 'several event subscribers failed');
+  }
+
+  /** Tells of events whose source does not wait for it, such as a request that should be answered now. */
+  announce(events: readonly DomainEvent[]): void {
+    this.publish(events).catch(this.onFailure);
   }
 }

@@ -1,15 +1,18 @@
-import { Global, Module, type DynamicModule } from '@nestjs/common';
+import { Global, Logger, Module, type DynamicModule } from '@nestjs/common';
 import { APP_GUARD } from '@nestjs/core';
-import { Clock, EventBus, SystemClock, UnitOfWork } from '#kernel';
+import { Clock, EventBus, Quarantine, SystemClock, UnitOfWork } from '#kernel';
 import { AuthGuard } from './auth/auth.guard.js';
 import { TokenVerifier } from './auth/token-verifier.js';
 import { Config } from './config/config.js';
+import { errorCode } from './database/database-errors.js';
 import { Database } from './database/database.js';
 import { PgUnitOfWork } from './database/pg-unit-of-work.js';
 import { EmbeddedBroker } from './embedded/embedded-broker.js';
 import { MqttEventPublisher } from './events/mqtt-event-publisher.js';
+import { Inbox } from './mqtt/inbox.js';
 import { MqttConnection } from './mqtt/mqtt-connection.js';
 import { MqttTransport } from './mqtt/mqtt-transport.js';
+import { PgQuarantine } from './quarantine/pg-quarantine.js';
 
 /** What is running before the modules are wired. */
 export interface PlatformParts {
@@ -33,7 +36,9 @@ export class PlatformModule {
         { provide: TokenVerifier, useFactory: () => new TokenVerifier(config) },
         { provide: Clock, useClass: SystemClock },
         { provide: UnitOfWork, useClass: PgUnitOfWork },
+        { provide: Quarantine, useClass: PgQuarantine },
         { provide: APP_GUARD, useClass: AuthGuard },
+        Inbox,
         MqttConnection,
         MqttTransport,
         MqttEventPublisher,
@@ -41,7 +46,8 @@ export class PlatformModule {
           provide: EventBus,
           inject: [MqttEventPublisher],
           useFactory: (publisher: MqttEventPublisher) => {
-            const bus = new EventBus();
+            const logger = new Logger('Events');
+            const bus = new EventBus((error) => logger.warn(`Events were not handed over (${errorCode(error) ?? String(error)})`));
             publisher.attach(bus);
             return bus;
           },
@@ -54,6 +60,8 @@ export class PlatformModule {
         TokenVerifier,
         Clock,
         UnitOfWork,
+        Quarantine,
+        Inbox,
         MqttConnection,
         MqttTransport,
         EventBus,

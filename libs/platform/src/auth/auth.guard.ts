@@ -9,7 +9,7 @@ import {
 import { Reflector } from '@nestjs/core';
 import { ApiBearerAuth } from '@nestjs/swagger';
 import type { Request } from 'express';
-import type { Principal, Scope } from './principal.js';
+import type { Principal, Scope } from '#kernel';
 import { bearerToken, InvalidTokenError, TokenVerifier } from './token-verifier.js';
 
 const ACCESS = 'mqtt-service:access';

@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable, Logger } from '@nestjs/common';
 import { Pool } from 'pg';
@@ -85,6 +86,24 @@ export class Database {
   async query<Row>(sql: string, parameters: readonly unknown[] = []): Promise<Row[]> {
     this.assertReady();
     return this.source.query<Row[]>(sql, [...parameters]);
+  }
+
+  /**
+   * Runs one statement and reads its rows as they are consumed. Destroy the stream to end early.
+   * @throws like {@link query}; a failure in the middle is an `error` of the stream.
+   */
+  async stream(sql: string, parameters: readonly unknown[]): Promise<Readable> {
+    this.assertReady();
+    const runner = this.source.createQueryRunner();
+    const release = (): void => void runner.release().catch(() => undefined);
+    try {
+      const rows = await runner.stream(sql, [...parameters]);
+      rows.once('close', release);
+      return rows;
+    } catch (error) {
+      release();
+      throw error;
+    }
   }
 
   /** Asks PostgreSQL for a sign of life. @returns the round trip in milliseconds. @throws when there is none. */

@@ -43,6 +43,7 @@ export class MqttTransport extends ServerMqtt {
   private readonly routes: readonly Route[];
   private readonly arrived = new Map<InboundChannel, Delivery[]>();
   private window = new AckWindow(() => undefined);
+  private readonly drains: (() => Promise<void>)[] = [];
   private handingOver = false;
   private intake = true;
 
@@ -61,6 +62,16 @@ export class MqttTransport extends ServerMqtt {
   /** Messages taken from the broker and not yet acknowledged. */
   get unacknowledged(): number {
     return this.window.size;
+  }
+
+  /** Adds work that must be finished before the connection may close. */
+  onDrain(finish: () => Promise<void>): void {
+    this.drains.push(finish);
+  }
+
+  /** Resolves when every handler has finished what it had begun. Stop the intake first. */
+  async drain(): Promise<void> {
+    await Promise.all(this.drains.map((finish) => finish()));
   }
 
   /** Takes nothing more in: what still arrives stays unacknowledged and is the broker's to deliver again. */

@@ -22,7 +22,6 @@ export class InitialSchema1764000000000 implements MigrationInterface {
         signal_strength  SMALLINT,
         connected_since  TIMESTAMPTZ,
         session          VARCHAR(255),
-        session_at       TIMESTAMPTZ,
         decommissioned_at TIMESTAMPTZ
       )`);
     await runner.query(`CREATE INDEX medical_devices_patient ON medical_devices (patient_id, id)`);

@@ -1,4 +1,4 @@
-import { DomainError } from '#kernel';
+import { DomainError } from './domain-error.js';
 
 /** What a token may permit (contract, "REST"), in the form of OAuth 2.0 scopes (RFC 6749, section 3.3). */
 export const SCOPES = [

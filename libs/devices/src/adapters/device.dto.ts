@@ -1,0 +1,157 @@
+import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
+import { Type } from 'class-transformer';
+import { IsIn, IsInt, IsOptional, IsString, Length, Matches, Max, Min } from 'class-validator';
+import { PageQuery } from '#platform';
+import {
+  DEVICE_ID_PATTERN,
+  DEVICE_STATUSES,
+  DEVICE_TYPES,
+  type Device,
+  type DeviceStatus,
+  type DeviceType,
+} from '../domain/device.js';
+import type { DeviceCredentials } from '../ports/broker-access.js';
+
+const MAX_INT32 = 2_147_483_647;
+const PATIENT_ID = { message: `patient_id must be a whole number from 1 to ${MAX_INT32}` };
+
+/** The device id in a path. */
+export class DevicePath {
+  @ApiProperty({ example: 'device_123', pattern: DEVICE_ID_PATTERN })
+  @Matches(new RegExp(DEVICE_ID_PATTERN), { message: `device_id must match ${DEVICE_ID_PATTERN}` })
+  device_id!: string;
+}
+
+/** Body of POST /devices/register. */
+export class RegisterDevice extends DevicePath {
+  @ApiProperty({ enum: DEVICE_TYPES, example: 'blood_pressure_monitor' })
+  @IsIn(DEVICE_TYPES)
+  type!: DeviceType;
+
+  @ApiProperty({ example: 1, minimum: 1, maximum: MAX_INT32, type: 'integer' })
+  @IsInt(PATIENT_ID)
+  @Min(1, PATIENT_ID)
+  @Max(MAX_INT32, PATIENT_ID)
+  patient_id!: number;
+
+  @ApiPropertyOptional({ type: String, nullable: true, maxLength: 100, example: 'BPM-200' })
+  @IsOptional()
+  @IsString()
+  @Length(1, 100)
+  model?: string | null;
+
+  @ApiPropertyOptional({ type: String, nullable: true, maxLength: 100, example: 'SN-0001' })
+  @IsOptional()
+  @IsString()
+  @Length(1, 100)
+  serial_number?: string | null;
+}
+
+/** Query of GET /devices. */
+export class ListDevices extends PageQuery {
+  @ApiPropertyOptional({ enum: DEVICE_TYPES })
+  @IsOptional()
+  @IsIn(DEVICE_TYPES)
+  type?: DeviceType;
+
+  @ApiPropertyOptional({ enum: DEVICE_STATUSES })
+  @IsOptional()
+  @IsIn(DEVICE_STATUSES)
+  status?: DeviceStatus;
+
+  @ApiPropertyOptional({ example: 1, type: 'integer' })
+  @IsOptional()
+  @Type(() => Number)
+  @IsInt(PATIENT_ID)
+  @Min(1, PATIENT_ID)
+  @Max(MAX_INT32, PATIENT_ID)
+  patient_id?: number;
+}
+
+/** A device as clients see it. */
+export class DeviceView {
+  @ApiProperty({ example: 1 })
+  id!: number;
+
+  @ApiProperty({ example: 'device_123' })
+  device_id!: string;
+
+  @ApiProperty({ example: 1 })
+  patient_id!: number;
+
+  @ApiProperty({ enum: DEVICE_TYPES })
+  type!: DeviceType;
+
+  @ApiProperty({ type: String, nullable: true })
+  model!: string | null;
+
+  @ApiProperty({ type: String, nullable: true })
+  serial_number!: string | null;
+
+  @ApiProperty({ enum: DEVICE_STATUSES, description: 'inactive: never seen' })
+  status!: DeviceStatus;
+
+  @ApiProperty({ type: String, format: 'date-time', nullable: true })
+  last_seen!: string | null;
+
+  @ApiProperty({ format: 'date-time' })
+  created_at!: string;
+
+  @ApiProperty({ type: Number, nullable: true, description: 'Percent' })
+  battery!: number | null;
+
+  @ApiProperty({ type: Number, nullable: true, description: 'dBm' })
+  signal_strength!: number | null;
+
+  @ApiProperty({ type: String, format: 'date-time', nullable: true })
+  connected_since!: string | null;
+}
+
+/** A device's account at the broker, shown once. */
+export class CredentialsView {
+  @ApiProperty({ example: 'device_123' })
+  username!: string;
+
+  @ApiProperty({ description: 'Shown here and never again' })
+  password!: string;
+
+  @ApiProperty({ example: 'device_123', description: 'The only client id the account may connect with' })
+  client_id!: string;
+}
+
+/** Answer of POST /devices/register. */
+export class RegistrationView extends DeviceView {
+  @ApiPropertyOptional({ type: CredentialsView, description: 'Absent when the broker is managed elsewhere' })
+  credentials?: CredentialsView;
+}
+
+/** A page of devices. */
+export class DevicePage {
+  @ApiProperty({ type: [DeviceView] })
+  data!: DeviceView[];
+
+  @ApiProperty({ type: String, nullable: true, description: 'null at the end' })
+  next_cursor!: string | null;
+}
+
+export function viewDevice(device: Device): DeviceView {
+  const { presence } = device;
+  return {
+    id: device.id,
+    device_id: device.deviceId,
+    patient_id: device.patientId,
+    type: device.type,
+    model: device.model,
+    serial_number: device.serialNumber,
+    status: presence.status,
+    last_seen: presence.lastSeen?.toISOString() ?? null,
+    created_at: device.createdAt.toISOString(),
+    battery: presence.battery,
+    signal_strength: presence.signalStrength,
+    connected_since: presence.connectedSince?.toISOString() ?? null,
+  };
+}
+
+export function viewCredentials(credentials: DeviceCredentials): CredentialsView {
+  return { username: credentials.username, password: credentials.password, client_id: credentials.clientId };
+}

@@ -1,0 +1,70 @@
+import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
+import type { Device, DeviceStatus, DeviceType } from '../domain/device.js';
+
+/** A row of `medical_devices`. */
+@Entity('medical_devices')
+export class DeviceRow {
+  /** BIGINT arrives as text; ids stay far below 2^53. */
+  @PrimaryGeneratedColumn({ type: 'bigint' })
+  id!: string;
+
+  @Column({ name: 'device_id', type: 'varchar' })
+  deviceId!: string;
+
+  @Column({ name: 'patient_id', type: 'integer' })
+  patientId!: number;
+
+  @Column({ type: 'varchar' })
+  type!: DeviceType;
+
+  @Column({ type: 'varchar', nullable: true })
+  model!: string | null;
+
+  @Column({ name: 'serial_number', type: 'varchar', nullable: true })
+  serialNumber!: string | null;
+
+  @Column({ type: 'varchar', default: 'inactive' })
+  status!: DeviceStatus;
+
+  @Column({ name: 'last_seen', type: 'timestamptz', nullable: true })
+  lastSeen!: Date | null;
+
+  @Column({ name: 'created_at', type: 'timestamptz', default: () => 'CURRENT_TIMESTAMP' })
+  createdAt!: Date;
+
+  @Column({ type: 'smallint', nullable: true })
+  battery!: number | null;
+
+  @Column({ name: 'signal_strength', type: 'smallint', nullable: true })
+  signalStrength!: number | null;
+
+  @Column({ name: 'connected_since', type: 'timestamptz', nullable: true })
+  connectedSince!: Date | null;
+
+  @Column({ type: 'varchar', nullable: true })
+  session!: string | null;
+
+  @Column({ name: 'decommissioned_at', type: 'timestamptz', nullable: true })
+  decommissionedAt!: Date | null;
+}
+
+export function toDevice(row: DeviceRow): Device {
+  return {
+    id: Number(row.id),
+    deviceId: row.deviceId,
+    patientId: row.patientId,
+    type: row.type,
+    model: row.model,
+    serialNumber: row.serialNumber,
+    createdAt: row.createdAt,
+    decommissionedAt: row.decommissionedAt,
+    presence: {
+      status: row.status,
+      lastSeen: row.lastSeen,
+      connectedSince: row.connectedSince,
+      session: row.session,
+      battery: row.battery,
+      signalStrength: row.signalStrength,
+    },
+  };
+}

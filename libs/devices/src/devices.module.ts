@@ -1,0 +1,36 @@
+import { Module, type DynamicModule, type OnApplicationBootstrap } from '@nestjs/common';
+import type { Config } from '#platform';
+import { EmbeddedBrokerAccess, NoBrokerAccess } from './adapters/broker-access.adapters.js';
+import { DeviceStatusMqtt } from './adapters/device-status.mqtt.js';
+import { DevicesController } from './adapters/devices.controller.js';
+import { PresenceWatch } from './adapters/presence-watch.js';
+import { TypeormDeviceRepository } from './adapters/typeorm-device.repository.js';
+import { DeviceRegistry } from './application/device-registry.js';
+import { PresenceKeeper } from './application/presence-keeper.js';
+import { BrokerAccess } from './ports/broker-access.js';
+import { DeviceRepository } from './ports/device.repository.js';
+
+/** Registry, presence and broker accounts of devices. */
+@Module({})
+export class DevicesModule implements OnApplicationBootstrap {
+  constructor(private readonly watch: PresenceWatch) {}
+
+  static with(config: Config): DynamicModule {
+    return {
+      module: DevicesModule,
+      controllers: [DevicesController, DeviceStatusMqtt],
+      providers: [
+        { provide: DeviceRepository, useClass: TypeormDeviceRepository },
+        { provide: BrokerAccess, useClass: config.brokerAccess === 'embedded' ? EmbeddedBrokerAccess : NoBrokerAccess },
+        DeviceRegistry,
+        PresenceKeeper,
+        PresenceWatch,
+      ],
+      exports: [DeviceRegistry],
+    };
+  }
+
+  onApplicationBootstrap(): void {
+    this.watch.start();
+  }
+}

@@ -1,0 +1,31 @@
+import type { DomainEvent } from '#kernel';
+import type { Device } from './device.js';
+
+/** Why a device's connection is taken to have begun or ended. */
+export type ConnectionCause = 'status' | 'data' | 'timeout';
+
+function about(device: Device, type: DomainEvent['type'], at: Date, data: Readonly<Record<string, unknown>>): DomainEvent {
+  return { id: crypto.randomUUID(), type, deviceId: device.deviceId, patientId: device.patientId, time: at.toISOString(), data };
+}
+
+export function deviceRegistered(device: Device): DomainEvent {
+  return about(device, 'device.registered', device.createdAt, { device_type: device.type });
+}
+
+export function deviceConnected(device: Device, at: Date, cause: ConnectionCause): DomainEvent {
+  const { battery, signalStrength } = device.presence;
+  return about(device, 'device.connected', at, {
+    status: 'online',
+    cause,
+    ...(battery !== null && { battery }),
+    ...(signalStrength !== null && { signal_strength: signalStrength }),
+  });
+}
+
+export function deviceDisconnected(device: Device, at: Date, cause: ConnectionCause): DomainEvent {
+  return about(device, 'device.disconnected', at, {
+    status: 'offline',
+    cause,
+    last_seen: device.presence.lastSeen?.toISOString() ?? null,
+  });
+}

@@ -1,0 +1,39 @@
+import type { Device, DeviceStatus, DeviceType, Presence } from '../domain/device.js';
+
+/** What registration knows of a device. */
+export type NewDevice = Pick<Device, 'deviceId' | 'patientId' | 'type' | 'model' | 'serialNumber'>;
+
+export interface DeviceFilter {
+  readonly type?: DeviceType;
+  readonly status?: DeviceStatus;
+  readonly patientId?: number;
+}
+
+/** Changes one device's presence; null leaves it as it is. */
+export type PresenceUpdate = (device: Device) => Presence | null;
+
+/** Where devices are kept. All methods reject with a database error while the database is away. */
+export abstract class DeviceRepository {
+  /** @returns the device, or null when its id is taken. */
+  abstract insert(device: NewDevice): Promise<Device | null>;
+
+  /** Takes back a registration that could not be finished. */
+  abstract remove(deviceId: string): Promise<void>;
+
+  abstract find(deviceId: string): Promise<Device | null>;
+
+  /** Those of the given ids that are registered, by id. */
+  abstract findMany(deviceIds: readonly string[]): Promise<ReadonlyMap<string, Device>>;
+
+  /** A page in the order of registration, starting behind `afterId`. */
+  abstract list(filter: DeviceFilter, afterId: number, limit: number): Promise<readonly Device[]>;
+
+  /**
+   * Loads devices, lets `update` decide, and stores, all under row locks: two replicas never decide on the same
+   * old state. Unknown ids are skipped.
+   */
+  abstract updatePresence(deviceIds: readonly string[], update: PresenceUpdate): Promise<void>;
+
+  /** Turns devices offline that were last seen before `before`. @returns them, as they now are. */
+  abstract expireSilent(before: Date): Promise<readonly Device[]>;
+}

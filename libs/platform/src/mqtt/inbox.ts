@@ -1,0 +1,131 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Injectable, Logger } from '@nestjs/common';
+import {
+  Clock,
+  EventBus,
+  MessageRejected,
+  Quarantine,
+  UnitOfWork,
+  type DomainEvent,
+  type RejectedMessage,
+} from '#kernel';
+import { errorCode, isDataRefused } from '../database/database-errors.js';
+import type { Delivery } from './delivery.js';
+import { messageId } from './message-id.js';
+
+const FIRST_RETRY_MS = 100;
+const LAST_RETRY_MS = 5_000;
+
+/** What a module makes of a delivery before it is stored; the inbox only needs the delivery. */
+export interface InboxItem {
+  readonly delivery: Delivery;
+}
+
+/**
+ * Stores items in one transaction of its own.
+ * @returns the events to tell of once that is committed.
+ */
+export type StoreItems<Item extends InboxItem> = (items: readonly Item[]) => Promise<readonly DomainEvent[]>;
+
+/**
+ * Sees messages through, from delivery to acknowledgement: each is stored or quarantined, then told of,
+ * and only then acknowledged. While the database is away it waits; a message the database refuses is found
+ * by halving its batch, and quarantined alone.
+ */
+@Injectable()
+export class Inbox {
+  private readonly logger = new Logger('Inbox');
+  private readonly stopping = new AbortController();
+
+  constructor(
+    private readonly unitOfWork: UnitOfWork,
+    private readonly quarantine: Quarantine,
+    private readonly bus: EventBus,
+    private readonly clock: Clock,
+  ) {}
+
+  /**
+   * Processes one batch. It never rejects: after {@link stop} it returns with the batch unacknowledged,
+   * so that the broker delivers it again.
+   * @param turn resolves when the batches before this one have been told of and acknowledged.
+   */
+  async process<Item extends InboxItem>(
+    items: readonly Item[],
+    store: StoreItems<Item>,
+    turn: Promise<void> = Promise.resolve(),
+  ): Promise<void> {
+    const events = await this.storeOrQuarantine(items, store);
+    await turn;
+    if (events === null) return;
+    const told = await this.persist(async () => {
+      await this.bus.publish(events);
+      return true;
+    });
+    if (told === null) return;
+    for (const { delivery } of items) delivery.ack();
+  }
+
+  /** Gives up waiting for a database or an event receiver that is away. */
+  stop(): void {
+    this.stopping.abort();
+  }
+
+  /** The quarantine entry of a delivery. */
+  rejected(delivery: Delivery, deviceId: string | null, rejection: MessageRejected, receivedAt: Date, dated: boolean): RejectedMessage {
+    return {
+      messageId: messageId(delivery.topic, delivery.payload, dated ? receivedAt : null),
+      topic: delivery.topic,
+      payload: delivery.payload,
+      reason: rejection.reason,
+      detail: rejection.message,
+      deviceId,
+      receivedAt,
+    };
+  }
+
+  private async storeOrQuarantine<Item extends InboxItem>(
+    items: readonly Item[],
+    store: StoreItems<Item>,
+  ): Promise<readonly DomainEvent[] | null> {
+    return this.persist(async () => {
+      try {
+        return await store(items);
+      } catch (error) {
+        if (!isDataRefused(error)) throw error;
+        if (items.length > 1) {
+          const middle = items.length >> 1;
+          const first = await this.storeOrQuarantine(items.slice(0, middle), store);
+          const second = await this.storeOrQuarantine(items.slice(middle), store);
+          return first && second && [...first, ...second];
+        }
+        this.logger.warn(`The database refused a message (${errorCode(error)}); it goes to quarantine`);
+        await this.quarantineRefused(items, errorCode(error) ?? 'unknown');
+        return [];
+      }
+    });
+  }
+
+  private async quarantineRefused(items: readonly InboxItem[], code: string): Promise<void> {
+    const rejection = new MessageRejected('invalid_payload', `The database refused it (SQLSTATE ${code}).`);
+    const messages = items.map(({ delivery }) => this.rejected(delivery, null, rejection, this.clock.now(), false));
+    await this.unitOfWork.run((transaction) => this.quarantine.add(transaction, messages));
+  }
+
+  /** Repeats work until it succeeds, ever less often; null once stopped. */
+  private async persist<T>(work: () => Promise<T>): Promise<T | null> {
+    let delay = FIRST_RETRY_MS;
+    let lastProblem = '';
+    for (;;) {
+      if (this.stopping.signal.aborted) return null;
+      try {
+        return await work();
+      } catch (error) {
+        const problem = errorCode(error) ?? (error instanceof Error ? error.name : 'unknown error');
+        if (problem !== lastProblem) this.logger.warn(`Messages wait: ${problem}; trying again until it works`);
+        lastProblem = problem;
+      }
+      await sleep(delay, undefined, { signal: this.stopping.signal }).catch(() => undefined);
+      delay = Math.min(delay * 2, LAST_RETRY_MS);
+    }
+  }
+}

@@ -1,0 +1,26 @@
+import { Injectable } from '@nestjs/common';
+import { Quarantine, type RejectedMessage, type Transaction } from '#kernel';
+import { clientOf } from '../database/pg-unit-of-work.js';
+
+/** The table `rejected_messages`. */
+@Injectable()
+export class PgQuarantine extends Quarantine {
+  async add(transaction: Transaction, messages: readonly RejectedMessage[]): Promise<void> {
+    if (messages.length === 0) return;
+    await clientOf(transaction).query({
+      name: 'quarantine-add',
+      text: `INSERT INTO rejected_messages (message_id, topic, payload, reason, detail, device_id, received_at)
+             SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
+             ON CONFLICT (message_id) DO NOTHING`,
+      values: [
+        messages.map((message) => message.messageId),
+        messages.map((message) => message.topic),
+        messages.map((message) => Buffer.from(message.payload)),
+        messages.map((message) => message.reason),
+        messages.map((message) => message.detail),
+        messages.map((message) => message.deviceId),
+        messages.map((message) => message.receivedAt.toISOString()),
+      ],
+    });
+  }
+}

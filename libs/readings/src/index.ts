@@ -1,0 +1,5 @@
+export { CATALOGUE, ECG, PANELS, type Metric } from './domain/catalogue.js';
+export type { Reading, Waveform } from './domain/reading.js';
+export { ucumCode } from './domain/units.js';
+export { ReadingRepository } from './ports/reading.repository.js';
+export { ReadingsModule } from './readings.module.js';

@@ -1,0 +1,58 @@
+import type { Readable } from 'node:stream';
+import type { Transaction } from '#kernel';
+import type { Reading, StoredReading, Waveform } from '../domain/reading.js';
+
+/** Which of a device's readings. Times are ISO 8601; `from` is included, `to` is not. */
+export interface ReadingFilter {
+  readonly deviceId: string;
+  /** Stored metric types; all when absent. */
+  readonly metricTypes?: readonly string[];
+  readonly from?: string;
+  readonly to?: string;
+  readonly order: 'asc' | 'desc';
+}
+
+export const AGGREGATES = ['avg', 'min', 'max', 'count'] as const;
+export type Aggregate = (typeof AGGREGATES)[number];
+
+/** One metric over one interval. `timestamp` is the interval's beginning. */
+export interface Bucket {
+  readonly metricType: string;
+  readonly unit: string | null;
+  readonly timestamp: string;
+  readonly values: Readonly<Partial<Record<Aggregate, number>>>;
+}
+
+/** Where measurements are kept. */
+export abstract class ReadingRepository {
+  /** Stores readings; one that is there already (same device, metric, time and value) is left alone. */
+  abstract insertReadings(transaction: Transaction, readings: readonly Reading[]): Promise<void>;
+
+  /** Stores ECG segments; one that is there already is left alone. */
+  abstract insertWaveforms(transaction: Transaction, waveforms: readonly Waveform[]): Promise<void>;
+
+  /** A page in the order of time, starting behind `after` (a reading's timestamp and id). */
+  abstract page(
+    filter: ReadingFilter,
+    after: { readonly timestamp: string; readonly id: number } | null,
+    limit: number,
+  ): Promise<readonly StoredReading[]>;
+
+  /** A page of buckets of `intervalMs`, starting behind `after`. */
+  abstract aggregate(
+    filter: ReadingFilter,
+    intervalMs: number,
+    aggregates: readonly Aggregate[],
+    after: { readonly timestamp: string; readonly metricType: string } | null,
+    limit: number,
+  ): Promise<readonly Bucket[]>;
+
+  /** At most `maxPoints` readings that keep each metric's extremes over the range. */
+  abstract downsample(filter: ReadingFilter, maxPoints: number): Promise<readonly StoredReading[]>;
+
+  /** All of the range as an object stream of StoredReading, read from the database as it is consumed. */
+  abstract stream(filter: ReadingFilter): Promise<Readable>;
+
+  /** The newest reading of each metric. */
+  abstract latest(deviceId: string): Promise<readonly StoredReading[]>;
+}
