@@ -31,6 +31,14 @@ export interface DomainEvent {
   readonly data: Readonly<Record<string, unknown>>;
 }
 
+/**
+ * What an event says, for those outside. Whose it is stands last: a payload's own field of that name must never
+ * pass for the patient the device is assigned to.
+ */
+export function eventData(event: DomainEvent): Readonly<Record<string, unknown>> {
+  return { ...event.data, device_id: event.deviceId, patient_id: event.patientId };
+}
+
 /** A part of the house that wants to hear of events. */
 export interface EventSubscriber {
   readonly name: string;

@@ -26,3 +26,4 @@ export * from './mqtt/mqtt-connection.js';
 export * from './mqtt/mqtt-transport.js';
 export * from './mqtt/topic-filter.js';
 export * from './platform.module.js';
+export * from './ws/origin-ws-adapter.js';

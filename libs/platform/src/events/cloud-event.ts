@@ -1,4 +1,4 @@
-import type { DomainEvent } from '#kernel';
+import { eventData, type DomainEvent } from '#kernel';
 
 /** CloudEvents 1.0, structured JSON mode. */
 export interface CloudEvent {
@@ -25,6 +25,6 @@ export function toCloudEvent(event: DomainEvent): CloudEvent {
     ...(event.deviceId !== null && { subject: event.deviceId }),
     time: event.time,
     datacontenttype: 'application/json',
-    data: { device_id: event.deviceId, patient_id: event.patientId, ...event.data },
+    data: eventData(event),
   };
 }

@@ -1,0 +1,76 @@
+import { Controller } from '@nestjs/common';
+import { EventPattern, Payload } from '@nestjs/microservices';
+import { Clock, MessageRejected, Quarantine, UnitOfWork, type DomainEvent } from '#kernel';
+import { Batcher, INBOUND, Inbox, MqttTransport, parseJsonPayload, type Delivery, type InboxItem } from '#platform';
+import { DeviceRegistry, isDeviceId } from '#devices';
+import { answered, commandEvent, type Command } from '../domain/command.js';
+import { readCommandResponse } from '../domain/command-response.js';
+import { CommandRepository } from '../ports/command.repository.js';
+
+interface Item extends InboxItem {
+  readonly receivedAt: Date;
+}
+
+const BATCH = { size: 100, age: 5, concurrency: 1 };
+
+/** Takes devices' answers in and enters them into the ledger. */
+@Controller()
+export class CommandResponsesMqtt {
+  private readonly batcher = new Batcher<Item>(BATCH, (items) => this.inbox.process(items, (part) => this.store(part)));
+
+  constructor(
+    private readonly commands: CommandRepository,
+    private readonly registry: DeviceRegistry,
+    private readonly inbox: Inbox,
+    private readonly quarantine: Quarantine,
+    private readonly unitOfWork: UnitOfWork,
+    private readonly clock: Clock,
+    transport: MqttTransport,
+  ) {
+    transport.onDrain(() => this.batcher.drain());
+  }
+
+  @EventPattern<string>(INBOUND.responses)
+  receive(@Payload() deliveries: readonly Delivery[]): void {
+    const receivedAt = this.clock.now();
+    this.batcher.add(deliveries.map((delivery) => ({ delivery, receivedAt })));
+  }
+
+  private async store(items: readonly Item[]): Promise<readonly DomainEvent[]> {
+    const known = await this.registry.findMany(items.map(({ delivery }) => delivery.deviceId));
+    const events: DomainEvent[] = [];
+    for (const { delivery, receivedAt } of items) {
+      const { deviceId } = delivery;
+      try {
+        const payload = parseJsonPayload(delivery.payload);
+        const device = known.get(deviceId);
+        if (!device) throw new MessageRejected('unknown_device', 'No device of this id is registered.');
+        const outcome = await this.enter(deviceId, payload, receivedAt);
+        if (outcome.changed) events.push(commandEvent(outcome.command, device.patientId, receivedAt));
+      } catch (error) {
+        if (!(error instanceof MessageRejected)) throw error;
+        const message = this.inbox.rejected(delivery, isDeviceId(deviceId) ? deviceId : null, error, receivedAt, false);
+        await this.unitOfWork.run((transaction) => this.quarantine.add(transaction, [message]));
+      }
+    }
+    return events;
+  }
+
+  private async enter(
+    deviceId: string,
+    payload: Readonly<Record<string, unknown>>,
+    at: Date,
+  ): Promise<{ command: Command; changed: boolean }> {
+    const response = readCommandResponse(payload);
+    let before: Command | undefined;
+    const command = await this.commands.update(deviceId, response.commandId, (current) => {
+      before = current;
+      return answered(current, response, at);
+    });
+    if (command) return { command, changed: before?.status !== command.status };
+    const owner = await this.commands.deviceOf(response.commandId);
+    throw owner === null
+      ? new MessageRejected('invalid_payload', 'command_id is that of no command.')
+      : new MessageRejected('device_id_mismatch', "command_id is that of another device's command.");
+  }
+}

@@ -1,0 +1,102 @@
+import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
+import { IsObject, IsOptional, IsString, IsUUID, Length, Matches } from 'class-validator';
+import { DevicePath } from '#devices';
+import { COMMAND_STATUSES, type Command, type CommandStatus } from '../domain/command.js';
+
+/** Path of one command. */
+export class CommandPath extends DevicePath {
+  @ApiProperty({ format: 'uuid' })
+  @IsUUID()
+  command_id!: string;
+}
+
+/** Body of POST /devices/{device_id}/command. */
+export class SendCommand {
+  @ApiProperty({ example: 'start_monitoring', pattern: '^[A-Za-z][A-Za-z0-9_.-]{0,99}$' })
+  @Matches(/^[A-Za-z][A-Za-z0-9_.-]{0,99}$/, { message: 'command must be a name of up to 100 letters, digits, _ . and -' })
+  command!: string;
+
+  @ApiPropertyOptional({ type: 'object', additionalProperties: true, example: { interval: 30 } })
+  @IsOptional()
+  @IsObject()
+  parameters?: Record<string, unknown>;
+
+  @ApiPropertyOptional({ example: '10m', description: 'Time it has to be completed; COMMAND_EXPIRES_AFTER unless given' })
+  @IsOptional()
+  @IsString()
+  @Length(2, 12)
+  expires_in?: string;
+}
+
+/** A command as clients see it. */
+export class CommandView {
+  @ApiProperty({ format: 'uuid' })
+  command_id!: string;
+
+  @ApiProperty({ example: 'device_123' })
+  device_id!: string;
+
+  @ApiProperty({ example: 'start_monitoring' })
+  command!: string;
+
+  @ApiProperty({ type: 'object', additionalProperties: true })
+  parameters!: Readonly<Record<string, unknown>>;
+
+  @ApiProperty({ enum: COMMAND_STATUSES, description: 'sent: the broker took it; only acknowledged says the device has it' })
+  status!: CommandStatus;
+
+  @ApiProperty({ description: 'Subject of the token that ordered it' })
+  created_by!: string;
+
+  @ApiProperty({ format: 'date-time' })
+  created_at!: string;
+
+  @ApiProperty({ type: String, format: 'date-time', nullable: true })
+  sent_at!: string | null;
+
+  @ApiProperty({ type: String, format: 'date-time', nullable: true })
+  acknowledged_at!: string | null;
+
+  @ApiProperty({ type: String, format: 'date-time', nullable: true })
+  completed_at!: string | null;
+
+  @ApiProperty({ format: 'date-time' })
+  expires_at!: string;
+
+  @ApiProperty({ nullable: true, type: 'object', additionalProperties: true, description: 'As the device reported it' })
+  result!: unknown;
+
+  @ApiProperty({ type: String, nullable: true })
+  error!: string | null;
+
+  @ApiProperty({ description: 'Times it was handed to the broker' })
+  attempts!: number;
+}
+
+/** A page of commands, newest first. */
+export class CommandPage {
+  @ApiProperty({ type: [CommandView] })
+  data!: CommandView[];
+
+  @ApiProperty({ type: String, nullable: true, description: 'null at the end' })
+  next_cursor!: string | null;
+}
+
+export function viewCommand(command: Command): CommandView {
+  return {
+    command_id: command.commandId,
+    device_id: command.deviceId,
+    command: command.command,
+    parameters: command.parameters,
+    status: command.status,
+    created_by: command.createdBy,
+    created_at: command.createdAt.toISOString(),
+    sent_at: command.sentAt?.toISOString() ?? null,
+    acknowledged_at: command.acknowledgedAt?.toISOString() ?? null,
+    completed_at: command.completedAt?.toISOString() ?? null,
+    expires_at: command.expiresAt.toISOString(),
+    result: command.result,
+    error: command.error,
+    attempts: command.attempts,
+  };
+}

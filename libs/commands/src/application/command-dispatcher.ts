@@ -1,0 +1,88 @@
+import { Injectable, Logger } from '@nestjs/common';
+import { Clock, EventBus, type DomainEvent } from '#kernel';
+import { DeviceRegistry } from '#devices';
+import { commandEvent, sent, type Command } from '../domain/command.js';
+import { CommandRepository } from '../ports/command.repository.js';
+import { CommandSender } from '../ports/command-sender.js';
+
+/** Brings queued commands to devices that are there, in their order, and ends those whose time is over. */
+@Injectable()
+export class CommandDispatcher {
+  private readonly logger = new Logger('Commands');
+  /** Devices being served, and the end of what is being done for them. */
+  private readonly serving = new Map<string, Promise<void>>();
+
+  constructor(
+    private readonly commands: CommandRepository,
+    private readonly sender: CommandSender,
+    private readonly registry: DeviceRegistry,
+    private readonly bus: EventBus,
+    private readonly clock: Clock,
+  ) {
+    bus.subscribe({
+      name: 'commands',
+      types: ['device.connected'],
+      handle: (events) => events.forEach(({ deviceId }) => deviceId !== null && void this.serve(deviceId)),
+    });
+    sender.onAvailable(() => void this.serveAll());
+  }
+
+  /** Sends what is queued for a device. Never rejects: what could not be sent stays queued. */
+  async serve(deviceId: string): Promise<void> {
+    const before = this.serving.get(deviceId) ?? Promise.resolve();
+    const mine = before.then(() => this.sendQueued(deviceId));
+    this.serving.set(deviceId, mine);
+    await mine;
+    if (this.serving.get(deviceId) === mine) this.serving.delete(deviceId);
+  }
+
+  /** Serves every online device that has something queued. */
+  async serveAll(): Promise<void> {
+    if (!this.sender.available) return;
+    await this.quietly(async () => {
+      const devices = await this.commands.devicesToServe(this.clock.now());
+      await Promise.all(devices.map((deviceId) => this.serve(deviceId)));
+    });
+  }
+
+  /** Ends commands whose time is over. */
+  async expire(): Promise<void> {
+    await this.quietly(async () => {
+      const now = this.clock.now();
+      this.bus.announce(await this.events(await this.commands.expire(now), now));
+    });
+  }
+
+  /** Resolves when nothing is being sent. */
+  async drain(): Promise<void> {
+    await Promise.all(this.serving.values());
+  }
+
+  private async sendQueued(deviceId: string): Promise<void> {
+    await this.quietly(async () => {
+      while (this.sender.available) {
+        const now = this.clock.now();
+        const command = await this.commands.sendNext(deviceId, now, async (queued) => {
+          await this.sender.send(queued, now);
+          return sent(queued, this.clock.now());
+        });
+        if (!command) return;
+        this.bus.announce(await this.events([command], now));
+      }
+    });
+  }
+
+  private async events(commands: readonly Command[], at: Date): Promise<readonly DomainEvent[]> {
+    if (commands.length === 0) return [];
+    const devices = await this.registry.findMany(commands.map(({ deviceId }) => deviceId));
+    return commands.map((command) => commandEvent(command, devices.get(command.deviceId)?.patientId ?? null, at));
+  }
+
+  private async quietly(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.logger.warn(`Commands wait (${error instanceof Error ? error.message : 'unknown error'})`);
+    }
+  }
+}

@@ -1,0 +1,57 @@
+import { Module, type DynamicModule, type OnApplicationBootstrap } from '@nestjs/common';
+import { MqttTransport } from '#platform';
+import { CommandResponsesMqtt } from './adapters/command-responses.mqtt.js';
+import { CommandsController } from './adapters/commands.controller.js';
+import { MqttCommandSender } from './adapters/mqtt-command-sender.js';
+import { TypeormCommandRepository } from './adapters/typeorm-command.repository.js';
+import { CommandDesk } from './application/command-desk.js';
+import { CommandDispatcher } from './application/command-dispatcher.js';
+import { CommandRepository } from './ports/command.repository.js';
+import { CommandSender } from './ports/command-sender.js';
+
+/** How often expiry is looked for, and commands that another replica queued. */
+const TIDY_EVERY_MS = 1_000;
+
+/** The command ledger. */
+@Module({})
+export class CommandsModule implements OnApplicationBootstrap {
+  private timer: NodeJS.Timeout | undefined;
+  private tidying = false;
+
+  constructor(
+    private readonly dispatcher: CommandDispatcher,
+    transport: MqttTransport,
+  ) {
+    transport.onDrain(() => {
+      clearInterval(this.timer);
+      return dispatcher.drain();
+    });
+  }
+
+  /** @param devices the devices module as the application has configured it. */
+  static with(devices: DynamicModule): DynamicModule {
+    return {
+      module: CommandsModule,
+      imports: [devices],
+      controllers: [CommandsController, CommandResponsesMqtt],
+      providers: [
+        { provide: CommandRepository, useClass: TypeormCommandRepository },
+        { provide: CommandSender, useClass: MqttCommandSender },
+        CommandDispatcher,
+        CommandDesk,
+      ],
+    };
+  }
+
+  onApplicationBootstrap(): void {
+    this.timer = setInterval(() => void this.tidy(), TIDY_EVERY_MS);
+  }
+
+  private async tidy(): Promise<void> {
+    if (this.tidying) return;
+    this.tidying = true;
+    await this.dispatcher.expire();
+    await this.dispatcher.serveAll();
+    this.tidying = false;
+  }
+}

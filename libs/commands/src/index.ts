@@ -1,0 +1,2 @@
+export { CommandRow } from './adapters/command.row.js';
+export { CommandsModule } from './commands.module.js';

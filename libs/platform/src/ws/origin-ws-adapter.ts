@@ -1,0 +1,50 @@
+import type { INestApplicationContext } from '@nestjs/common';
+import { WsAdapter } from '@nestjs/platform-ws';
+import type { ServerOptions, WebSocket } from 'ws';
+import type { Config } from '../config/config.js';
+
+const MAX_FRAME_BYTES = 65_536;
+
+/**
+ * Nest's adapter for ws with an Origin check at the handshake, so that a foreign page can't use a visitor's
+ * network position (RFC 6455, section 10.2), and a limit on what a client may send.
+ */
+export class OriginWsAdapter extends WsAdapter {
+  constructor(
+    app: INestApplicationContext,
+    private readonly config: Config,
+  ) {
+    super(app);
+  }
+
+  override create(port: number, options: Record<string, unknown> = {}): unknown {
+    const limits: ServerOptions = {
+      maxPayload: MAX_FRAME_BYTES,
+      perMessageDeflate: false,
+      verifyClient: ({ origin, req }, done) => {
+        const allowed = isAllowedOrigin(origin, req.headers.host, this.config.webSocket);
+        done(allowed, 403, 'Origin not allowed');
+      },
+    };
+    return super.create(port, { ...options, ...limits } as never);
+  }
+
+  /** Gateways here listen to their sockets themselves: the adapter would drop malformed messages silently. */
+  override bindMessageHandlers(client: WebSocket, handlers: never[], transform: never): void {
+    if (handlers.length > 0) super.bindMessageHandlers(client, handlers, transform);
+  }
+}
+
+/** A client that is no browser sends no Origin; a browser's must be our own, a configured or a loopback one. */
+export function isAllowedOrigin(
+  origin: string | undefined,
+  host: string | undefined,
+  { allowedOrigins, allowLoopbackOrigins }: Pick<Config['webSocket'], 'allowedOrigins' | 'allowLoopbackOrigins'>,
+): boolean {
+  if (origin === undefined) return true;
+  if (allowedOrigins.includes(origin)) return true;
+  if (!URL.canParse(origin)) return false;
+  const url = new URL(origin);
+  if (url.host === host) return true;
+  return allowLoopbackOrigins && ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname);
+}

@@ -1,0 +1,70 @@
+import { Controller } from '@nestjs/common';
+import { EventPattern, Payload } from '@nestjs/microservices';
+import { Clock } from '#kernel';
+import {
+  Batcher,
+  Config,
+  INBOUND,
+  Inbox,
+  messageId,
+  MqttTransport,
+  parseJsonPayload,
+  type Delivery,
+  type InboxItem,
+} from '#platform';
+import { Ingest, type IncomingMessage } from '../application/ingest.js';
+
+/** Batches whose transactions run at once: while one waits for the disk, the next is decoded and sent. */
+const BATCHES_AT_ONCE = 2;
+
+type Item = InboxItem & IncomingMessage;
+
+/** Takes measurements in: the first station of a message's way. */
+@Controller()
+export class DeviceDataMqtt {
+  private readonly batcher: Batcher<Item>;
+  /** Settles when the newest batch has been told of: batches are told of in the order they were formed. */
+  private lastTold: Promise<void> = Promise.resolve();
+
+  constructor(
+    private readonly ingest: Ingest,
+    private readonly inbox: Inbox,
+    private readonly clock: Clock,
+    config: Config,
+    transport: MqttTransport,
+  ) {
+    const { batchSize, batchAge } = config.ingest;
+    this.batcher = new Batcher({ size: batchSize, age: batchAge, concurrency: BATCHES_AT_ONCE }, (batch) => {
+      const told = this.inbox.process(batch, (part) => this.ingest.store(part), this.lastTold);
+      this.lastTold = told;
+      return told;
+    });
+    transport.onDrain(() => this.batcher.drain());
+  }
+
+  /** Messages taken in and not yet done with. */
+  get pending(): number {
+    return this.batcher.pending;
+  }
+
+  @EventPattern<string>(INBOUND.data)
+  receive(@Payload() deliveries: readonly Delivery[]): void {
+    const receivedAt = this.clock.now();
+    this.batcher.add(deliveries.map((delivery) => toItem(delivery, receivedAt)));
+  }
+}
+
+function toItem(delivery: Delivery, receivedAt: Date): Item {
+  const { topic, deviceId, payload, packetId, duplicate } = delivery;
+  return {
+    delivery,
+    topic,
+    deviceId,
+    payload,
+    packetId: packetId === 0 ? null : packetId,
+    duplicate,
+    receivedAt,
+    parse: () => parseJsonPayload(payload),
+    id: (firstReceived) => messageId(topic, payload, firstReceived),
+  };
+}

@@ -1,0 +1,88 @@
+import { DomainError, findJsonFlaw } from '#kernel';
+import { isDeviceId } from '#devices';
+import { expandMetricTypes } from '#readings';
+import type { StreamFilter } from '../domain/stream-filter.js';
+
+/** What a client may say on the WebSocket (contract, "WebSocket"). */
+export type ClientMessage =
+  | { readonly event: 'authenticate'; readonly token: string }
+  | { readonly event: 'subscribe'; readonly filter: StreamFilter; readonly echo: Readonly<Record<string, unknown>> }
+  | { readonly event: 'unsubscribe' }
+  | { readonly event: 'ping' };
+
+const MAX_LIST = 1_000;
+
+/**
+ * Reads a client's message.
+ * @throws DomainError invalid, with the code and message to answer with.
+ */
+export function parseClientMessage(text: string): ClientMessage {
+  let message: unknown;
+  try {
+    message = JSON.parse(text);
+  } catch {
+    throw invalid('invalid_json', 'The message is not valid JSON.');
+  }
+  if (!isObject(message) || typeof message['event'] !== 'string') {
+    throw invalid('invalid_message', 'A message is an object with an event and, where it needs one, data.');
+  }
+  const flaw = findJsonFlaw(message);
+  if (flaw) throw invalid('invalid_message', `${flaw.path || 'The message'} ${flaw.reason}.`);
+  const data = message['data'] ?? {};
+  if (!isObject(data)) throw invalid('invalid_message', 'data is not an object.');
+  switch (message['event']) {
+    case 'authenticate':
+      if (typeof data['token'] !== 'string') throw invalid('invalid_message', 'data.token is not a text.');
+      return { event: 'authenticate', token: data['token'] };
+    case 'subscribe':
+      return { event: 'subscribe', filter: readFilter(data), echo: data };
+    case 'unsubscribe':
+      return { event: 'unsubscribe' };
+    case 'ping':
+      return { event: 'ping' };
+    default:
+      throw invalid('unknown_event', 'Known are authenticate, subscribe, unsubscribe and ping.');
+  }
+}
+
+function readFilter(data: Readonly<Record<string, unknown>>): StreamFilter {
+  const known = ['device_ids', 'patient_ids', 'metric_types', 'events', 'since'];
+  const unknown = Object.keys(data).find((field) => !known.includes(field));
+  if (unknown !== undefined) throw invalid('invalid_message', `data.${unknown} is not a known field.`);
+  if (data['since'] !== undefined) {
+    throw invalid('since_not_supported', 'data.since can not be answered yet; subscribe without it and read the history.');
+  }
+  const deviceIds = readList(data, 'device_ids', (item) => typeof item === 'string' && isDeviceId(item));
+  const patientIds = readList(data, 'patient_ids', (item) => Number.isInteger(item) && (item as number) > 0);
+  const metricTypes = readList(data, 'metric_types', (item) => typeof item === 'string');
+  const events = readList(data, 'events', (item) => typeof item === 'string');
+  return {
+    ...(deviceIds && { deviceIds: new Set(deviceIds as string[]) }),
+    ...(patientIds && { patientIds: new Set(patientIds as number[]) }),
+    ...(metricTypes && {
+      metricTypes: new Set([...(metricTypes as string[]), ...expandMetricTypes(metricTypes as string[])]),
+    }),
+    ...(events && { events: new Set(events as string[]) }),
+  };
+}
+
+function readList(
+  data: Readonly<Record<string, unknown>>,
+  field: string,
+  accepts: (item: unknown) => boolean,
+): readonly unknown[] | undefined {
+  const list = data[field];
+  if (list === undefined) return undefined;
+  if (!Array.isArray(list) || list.length > MAX_LIST || !list.every(accepts)) {
+    throw invalid('invalid_message', `data.${field} is not a list of up to ${MAX_LIST} such values.`);
+  }
+  return list;
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function invalid(code: string, message: string): DomainError {
+  return new DomainError('invalid', code, message);
+}

@@ -1,0 +1,49 @@
+import type { IncomingMessage } from 'node:http';
+import { Injectable, type BeforeApplicationShutdown } from '@nestjs/common';
+import { WebSocketGateway, type OnGatewayConnection } from '@nestjs/websockets';
+import type { WebSocket } from 'ws';
+import { Principal } from '#kernel';
+import { bearerToken, Config, TokenVerifier } from '#platform';
+import { LiveFeed } from '../application/live-feed.js';
+import { LiveSession } from './live-session.js';
+
+const PING_EVERY_MS = 30_000;
+/** RFC 6455, section 7.4.1: the endpoint is going away. */
+const GOING_AWAY = 1001;
+
+/** The live stream at `/ws/mqtt`. */
+@Injectable()
+@WebSocketGateway({ path: '/ws/mqtt' })
+export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplicationShutdown {
+  private readonly sessions = new Set<LiveSession>();
+  private readonly pings: NodeJS.Timeout;
+
+  constructor(
+    private readonly feed: LiveFeed,
+    private readonly verifier: TokenVerifier,
+    private readonly config: Config,
+  ) {
+    this.pings = setInterval(() => this.sessions.forEach((session) => session.ping()), PING_EVERY_MS);
+    this.pings.unref();
+  }
+
+  /** Synchronous on purpose: messages may follow the handshake at once, and must find their listener. */
+  handleConnection(socket: WebSocket, request: IncomingMessage): void {
+    const { webSocket } = this.config;
+    const session = new LiveSession(socket, this.feed, this.verifier, webSocket.maxBuffer);
+    this.sessions.add(session);
+    socket.once('close', () => this.sessions.delete(session));
+    session.open(tokenOf(request), webSocket.allowAnonymous ? Principal.anonymousViewer() : null);
+  }
+
+  /** Says goodbye, so that clients reconnect elsewhere rather than wait for a dead socket. */
+  beforeApplicationShutdown(): void {
+    clearInterval(this.pings);
+    this.sessions.forEach((session) => session.close(GOING_AWAY, 'the service is stopping'));
+  }
+}
+
+function tokenOf(request: IncomingMessage): string | null {
+  const query = new URL(request.url ?? '/', 'http://localhost').searchParams.get('token');
+  return bearerToken(request.headers.authorization) ?? query;
+}

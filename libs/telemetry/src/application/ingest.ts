@@ -1,0 +1,162 @@
+import { Injectable } from '@nestjs/common';
+import { MessageRejected, Quarantine, UnitOfWork, type DomainEvent, type RejectedMessage } from '#kernel';
+import { DeviceRegistry, isDeviceId, type Device } from '#devices';
+import { ReadingRepository, type Reading, type Waveform } from '#readings';
+import { ReceiptLedger, type Receipt } from '../ports/receipt-ledger.js';
+import { decodeMessage, isDated, type Measurement } from './decode.js';
+
+/** A data message as it came in. */
+export interface IncomingMessage {
+  readonly topic: string;
+  /** The device id its topic names, unchecked. */
+  readonly deviceId: string;
+  readonly payload: Uint8Array;
+  /** Null when it can't be delivered again (QoS 0). */
+  readonly packetId: number | null;
+  /** The broker may have delivered it before. */
+  readonly duplicate: boolean;
+  readonly receivedAt: Date;
+  /** @throws MessageRejected when the payload is no JSON object. */
+  readonly parse: () => Readonly<Record<string, unknown>>;
+  /** A name that is the same at each delivery; `firstReceived` where the message carries no date. */
+  readonly id: (firstReceived: Date | null) => string;
+}
+
+/** One batch, decoded and ready to be stored. */
+interface Decoded {
+  readonly readings: Reading[];
+  readonly waveforms: Waveform[];
+  readonly rejected: RejectedMessage[];
+  readonly receipts: Receipt[];
+  readonly events: DomainEvent[];
+}
+
+/** Takes data messages in: decodes them by the catalogue and stores each, or quarantines it, in one transaction a batch. */
+@Injectable()
+export class Ingest {
+  private counts = { stored: 0, rejected: 0, readings: 0 };
+
+  constructor(
+    private readonly registry: DeviceRegistry,
+    private readonly readings: ReadingRepository,
+    private readonly quarantine: Quarantine,
+    private readonly receipts: ReceiptLedger,
+    private readonly unitOfWork: UnitOfWork,
+  ) {}
+
+  /** Messages stored, messages rejected and readings stored since the start. */
+  get totals(): Readonly<{ stored: number; rejected: number; readings: number }> {
+    return this.counts;
+  }
+
+  /**
+   * Stores a batch.
+   * @returns the events to tell of, in the order of the messages.
+   * @throws what the database says; nothing of the batch is stored then.
+   */
+  async store(messages: readonly IncomingMessage[]): Promise<readonly DomainEvent[]> {
+    const devices = await this.registry.findMany(messages.map((message) => message.deviceId).filter(isDeviceId));
+    const earlier = await this.earlierReceipts(messages);
+    const decoded: Decoded = { readings: [], waveforms: [], rejected: [], receipts: [], events: [] };
+    for (const message of messages) {
+      this.decode(message, devices.get(message.deviceId), earlier, decoded);
+    }
+    await this.unitOfWork.run(async (transaction) => {
+      await this.readings.insertReadings(transaction, decoded.readings);
+      await this.readings.insertWaveforms(transaction, decoded.waveforms);
+      await this.quarantine.add(transaction, decoded.rejected);
+      await this.receipts.record(transaction, decoded.receipts);
+    });
+    this.counts.rejected += decoded.rejected.length;
+    this.counts.stored += messages.length - decoded.rejected.length;
+    this.counts.readings += decoded.readings.length;
+    return decoded.events;
+  }
+
+  private async earlierReceipts(messages: readonly IncomingMessage[]): Promise<ReadonlyMap<number, Receipt>> {
+    const again = messages.flatMap(({ duplicate, packetId }) => (duplicate && packetId !== null ? [packetId] : []));
+    return again.length > 0 ? this.receipts.find(again) : new Map<number, Receipt>();
+  }
+
+  private decode(
+    message: IncomingMessage,
+    device: Device | undefined,
+    earlier: ReadonlyMap<number, Receipt>,
+    into: Decoded,
+  ): void {
+    let payload: Readonly<Record<string, unknown>> | undefined;
+    let receivedAt = message.receivedAt;
+    try {
+      payload = message.parse();
+      if (!isDated(payload)) receivedAt = firstReceipt(message, earlier, into);
+      if (!device) throw new MessageRejected('unknown_device', 'No device of this id is registered.');
+      if (device.decommissionedAt) throw new MessageRejected('decommissioned_device', 'The device is decommissioned.');
+      const measurements = decodeMessage(payload, device, receivedAt);
+      const id = message.id(isDated(payload) ? null : receivedAt);
+      measurements.forEach((measurement, index) => {
+        into.readings.push(...measurement.readings);
+        if (measurement.waveform) into.waveforms.push(measurement.waveform);
+        into.events.push(dataReceived(index === 0 ? id : `${id}.${index}`, device, measurement, receivedAt));
+      });
+    } catch (error) {
+      if (!(error instanceof MessageRejected)) throw error;
+      // Two equal malformed messages are two messages; the same one delivered again is one.
+      if (!payload || isDated(payload)) receivedAt = firstReceipt(message, earlier, into);
+      this.reject(message, device, error, receivedAt, into);
+    }
+  }
+
+  private reject(
+    message: IncomingMessage,
+    device: Device | undefined,
+    error: MessageRejected,
+    receivedAt: Date,
+    into: Decoded,
+  ): void {
+    const deviceId = isDeviceId(message.deviceId) ? message.deviceId : null;
+    const { topic, payload } = message;
+    const { reason, message: detail } = error;
+    const messageId = message.id(receivedAt);
+    into.rejected.push({ messageId, topic, payload, reason, detail, deviceId, receivedAt });
+    into.events.push({
+      id: messageId,
+      type: 'message.rejected',
+      deviceId,
+      patientId: device?.patientId ?? null,
+      time: receivedAt.toISOString(),
+      data: { topic, reason, detail },
+    });
+  }
+}
+
+/** When the message was first received, by what is known of earlier deliveries; notes it if this is the first. */
+function firstReceipt(message: IncomingMessage, earlier: ReadonlyMap<number, Receipt>, into: Decoded): Date {
+  const { packetId, receivedAt } = message;
+  if (packetId === null) return receivedAt;
+  const digest = message.id(null);
+  const first = message.duplicate ? earlier.get(packetId) : undefined;
+  if (first?.digest === digest) return first.receivedAt;
+  into.receipts.push({ packetId, digest, receivedAt });
+  return receivedAt;
+}
+
+function dataReceived(id: string, device: Device, measurement: Measurement, receivedAt: Date): DomainEvent {
+  return {
+    id,
+    type: 'device.data.received',
+    deviceId: device.deviceId,
+    patientId: device.patientId,
+    time: receivedAt.toISOString(),
+    data: {
+      ...measurement.payload,
+      metric_type: measurement.metricType,
+      timestamp: measurement.timestamp,
+      readings: measurement.readings.map(({ metricType, value, unit, timestamp }) => ({
+        metric_type: metricType,
+        value,
+        unit,
+        timestamp,
+      })),
+    },
+  };
+}

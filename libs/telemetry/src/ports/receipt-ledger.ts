@@ -1,0 +1,21 @@
+import type { Transaction } from '#kernel';
+
+/** When a message that carries no date of its own was first received. */
+export interface Receipt {
+  readonly packetId: number;
+  /** Identifies topic and payload. */
+  readonly digest: string;
+  readonly receivedAt: Date;
+}
+
+/**
+ * Remembers, by MQTT packet id, when undated messages came. A message the broker delivers again after a crash
+ * gets its first date back, and so is stored once.
+ */
+export abstract class ReceiptLedger {
+  /** The newest receipts of these packet ids, by packet id. */
+  abstract find(packetIds: readonly number[]): Promise<ReadonlyMap<number, Receipt>>;
+
+  /** Notes receipts; an older one of the same packet id is replaced. */
+  abstract record(transaction: Transaction, receipts: readonly Receipt[]): Promise<void>;
+}
