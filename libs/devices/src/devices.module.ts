@@ -21,7 +21,10 @@ export class DevicesModule implements OnApplicationBootstrap {
       controllers: [DevicesController, DeviceStatusMqtt],
       providers: [
         { provide: DeviceRepository, useClass: TypeormDeviceRepository },
-        { provide: BrokerAccess, useClass: config.brokerAccess === 'embedded' ? EmbeddedBrokerAccess : NoBrokerAccess },
+        {
+          provide: BrokerAccess,
+          useClass: config.brokerAccess === 'embedded' ? EmbeddedBrokerAccess : NoBrokerAccess,
+        },
         DeviceRegistry,
         PresenceKeeper,
         PresenceWatch,

@@ -17,7 +17,18 @@ const RFC3339 =
 export function parseInstant(text: string): Instant | null {
   const match = RFC3339.exec(text);
   if (!match) return null;
-  const [, date = '', hours = '', minutes = '', seconds = '', fraction = '', zulu, sign, offHours, offMinutes] = match;
+  const [
+    ,
+    date = '',
+    hours = '',
+    minutes = '',
+    seconds = '',
+    fraction = '',
+    zulu,
+    sign,
+    offHours,
+    offMinutes,
+  ] = match;
   // A leap second is read as the second before it, as most device clocks repeat it.
   const second = seconds === '60' ? '59' : seconds;
   const wallClock = `${date}T${hours}:${minutes}:${second}.000Z`;

@@ -16,7 +16,9 @@ export interface JsonFlaw {
  * @returns the first flaw found, or null.
  */
 export function findJsonFlaw(document: unknown): JsonFlaw | null {
-  const pending: { value: unknown; path: string; depth: number }[] = [{ value: document, path: '', depth: 0 }];
+  const pending: { value: unknown; path: string; depth: number }[] = [
+    { value: document, path: '', depth: 0 },
+  ];
   for (let item = pending.pop(); item; item = pending.pop()) {
     const { value, path, depth } = item;
     if (typeof value === 'string') {

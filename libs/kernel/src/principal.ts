@@ -54,7 +54,8 @@ export class Principal {
         : roles.flatMap((role) => ROLE_SCOPES[role]),
     );
     if (scopes.has('admin')) SCOPES.forEach((scope) => scopes.add(scope));
-    const confined = claims.patient_id !== undefined || (roles.length > 0 && roles.every((role) => role === 'patient'));
+    const confined =
+      claims.patient_id !== undefined || (roles.length > 0 && roles.every((role) => role === 'patient'));
     return new Principal(
       typeof claims.sub === 'string' && claims.sub !== '' ? claims.sub : 'unknown',
       scopes,

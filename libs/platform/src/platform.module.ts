@@ -47,7 +47,9 @@ export class PlatformModule {
           inject: [MqttEventPublisher],
           useFactory: (publisher: MqttEventPublisher) => {
             const logger = new Logger('Events');
-            const bus = new EventBus((error) => logger.warn(`Events were not handed over (${errorCode(error) ?? String(error)})`));
+            const bus = new EventBus((error) =>
+              logger.warn(`Events were not handed over (${errorCode(error) ?? String(error)})`),
+            );
             publisher.attach(bus);
             return bus;
           },

@@ -1,7 +1,15 @@
 import { Controller } from '@nestjs/common';
 import { EventPattern, Payload } from '@nestjs/microservices';
 import { Clock, MessageRejected, Quarantine, UnitOfWork, type DomainEvent } from '#kernel';
-import { Batcher, INBOUND, Inbox, MqttTransport, parseJsonPayload, type Delivery, type InboxItem } from '#platform';
+import {
+  Batcher,
+  INBOUND,
+  Inbox,
+  MqttTransport,
+  parseJsonPayload,
+  type Delivery,
+  type InboxItem,
+} from '#platform';
 import { DeviceRegistry, isDeviceId } from '#devices';
 import { answered, commandEvent, type Command } from '../domain/command.js';
 import { readCommandResponse } from '../domain/command-response.js';
@@ -16,7 +24,9 @@ const BATCH = { size: 100, age: 5, concurrency: 1 };
 /** Takes devices' answers in and enters them into the ledger. */
 @Controller()
 export class CommandResponsesMqtt {
-  private readonly batcher = new Batcher<Item>(BATCH, (items) => this.inbox.process(items, (part) => this.store(part)));
+  private readonly batcher = new Batcher<Item>(BATCH, (items) =>
+    this.inbox.process(items, (part) => this.store(part)),
+  );
 
   constructor(
     private readonly commands: CommandRepository,
@@ -49,7 +59,13 @@ export class CommandResponsesMqtt {
         if (outcome.changed) events.push(commandEvent(outcome.command, device.patientId, receivedAt));
       } catch (error) {
         if (!(error instanceof MessageRejected)) throw error;
-        const message = this.inbox.rejected(delivery, isDeviceId(deviceId) ? deviceId : null, error, receivedAt, false);
+        const message = this.inbox.rejected(
+          delivery,
+          isDeviceId(deviceId) ? deviceId : null,
+          error,
+          receivedAt,
+          false,
+        );
         await this.unitOfWork.run((transaction) => this.quarantine.add(transaction, [message]));
       }
     }

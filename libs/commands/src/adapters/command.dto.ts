@@ -13,7 +13,9 @@ export class CommandPath extends DevicePath {
 /** Body of POST /devices/{device_id}/command. */
 export class SendCommand {
   @ApiProperty({ example: 'start_monitoring', pattern: '^[A-Za-z][A-Za-z0-9_.-]{0,99}$' })
-  @Matches(/^[A-Za-z][A-Za-z0-9_.-]{0,99}$/, { message: 'command must be a name of up to 100 letters, digits, _ . and -' })
+  @Matches(/^[A-Za-z][A-Za-z0-9_.-]{0,99}$/, {
+    message: 'command must be a name of up to 100 letters, digits, _ . and -',
+  })
   command!: string;
 
   @ApiPropertyOptional({ type: 'object', additionalProperties: true, example: { interval: 30 } })
@@ -21,7 +23,10 @@ export class SendCommand {
   @IsObject()
   parameters?: Record<string, unknown>;
 
-  @ApiPropertyOptional({ example: '10m', description: 'Time it has to be completed; COMMAND_EXPIRES_AFTER unless given' })
+  @ApiPropertyOptional({
+    example: '10m',
+    description: 'Time it has to be completed; COMMAND_EXPIRES_AFTER unless given',
+  })
   @IsOptional()
   @IsString()
   @Length(2, 12)
@@ -42,7 +47,10 @@ export class CommandView {
   @ApiProperty({ type: 'object', additionalProperties: true })
   parameters!: Readonly<Record<string, unknown>>;
 
-  @ApiProperty({ enum: COMMAND_STATUSES, description: 'sent: the broker took it; only acknowledged says the device has it' })
+  @ApiProperty({
+    enum: COMMAND_STATUSES,
+    description: 'sent: the broker took it; only acknowledged says the device has it',
+  })
   status!: CommandStatus;
 
   @ApiProperty({ description: 'Subject of the token that ordered it' })
@@ -63,7 +71,12 @@ export class CommandView {
   @ApiProperty({ format: 'date-time' })
   expires_at!: string;
 
-  @ApiProperty({ nullable: true, type: 'object', additionalProperties: true, description: 'As the device reported it' })
+  @ApiProperty({
+    nullable: true,
+    type: 'object',
+    additionalProperties: true,
+    description: 'As the device reported it',
+  })
   result!: unknown;
 
   @ApiProperty({ type: String, nullable: true })

@@ -1,7 +1,16 @@
 import { Body, Controller, Get, HttpCode, Param, Post, Query } from '@nestjs/common';
 import { ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { parseDuration, Principal, type FieldError } from '#kernel';
-import { ApiProblems, Caller, Config, decodeCursor, encodeCursor, PageQuery, RequireScope, validationFailed } from '#platform';
+import {
+  ApiProblems,
+  Caller,
+  Config,
+  decodeCursor,
+  encodeCursor,
+  PageQuery,
+  RequireScope,
+  validationFailed,
+} from '#platform';
 import { DevicePath } from '#devices';
 import { CommandDesk } from '../application/command-desk.js';
 import { RESERVED_PARAMETERS } from '../domain/command.js';
@@ -22,14 +31,22 @@ export class CommandsController {
   @ApiOperation({ summary: 'Send a command to a device', operationId: 'sendCommand' })
   @ApiResponse({ status: 202, type: CommandView })
   @ApiProblems(400, 401, 403, 404, 409, 413, 415, 503)
-  async send(@Param() path: DevicePath, @Body() body: SendCommand, @Caller() caller: Principal): Promise<CommandView> {
+  async send(
+    @Param() path: DevicePath,
+    @Body() body: SendCommand,
+    @Caller() caller: Principal,
+  ): Promise<CommandView> {
     const parameters = body.parameters ?? {};
-    const errors: FieldError[] = RESERVED_PARAMETERS.filter((name) => Object.hasOwn(parameters, name)).map((name) => ({
-      field: `parameters.${name}`,
-      message: 'is a name the command itself uses',
-    }));
-    const expiresIn = body.expires_in === undefined ? this.config.commandExpiresAfter : parseDuration(body.expires_in);
-    if (expiresIn === null) errors.push({ field: 'expires_in', message: 'must be a duration such as 30s, 10m or 1h' });
+    const errors: FieldError[] = RESERVED_PARAMETERS.filter((name) => Object.hasOwn(parameters, name)).map(
+      (name) => ({
+        field: `parameters.${name}`,
+        message: 'is a name the command itself uses',
+      }),
+    );
+    const expiresIn =
+      body.expires_in === undefined ? this.config.commandExpiresAfter : parseDuration(body.expires_in);
+    if (expiresIn === null)
+      errors.push({ field: 'expires_in', message: 'must be a duration such as 30s, 10m or 1h' });
     if (errors.length > 0 || expiresIn === null) throw validationFailed(errors);
     const order = { deviceId: path.device_id, command: body.command, parameters, expiresIn };
     return viewCommand(await this.desk.order(order, caller));
@@ -40,7 +57,11 @@ export class CommandsController {
   @ApiOperation({ summary: "A device's commands, newest first", operationId: 'listCommands' })
   @ApiResponse({ status: 200, type: CommandPage })
   @ApiProblems(400, 401, 403, 404, 503)
-  async list(@Param() path: DevicePath, @Query() query: PageQuery, @Caller() caller: Principal): Promise<CommandPage> {
+  async list(
+    @Param() path: DevicePath,
+    @Query() query: PageQuery,
+    @Caller() caller: Principal,
+  ): Promise<CommandPage> {
     const [beforeId] = query.cursor === undefined ? [null] : decodeCursor(query.cursor, ['number']);
     const commands = await this.desk.list(path.device_id, beforeId, query.limit + 1, caller);
     const page = commands.slice(0, query.limit);

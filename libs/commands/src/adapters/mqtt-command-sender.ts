@@ -50,7 +50,10 @@ export class MqttCommandSender extends CommandSender {
     });
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_resolve, reject) => {
-      timer = setTimeout(() => reject(new Error('the broker did not take a command in time')), TAKEN_WITHIN_MS);
+      timer = setTimeout(
+        () => reject(new Error('the broker did not take a command in time')),
+        TAKEN_WITHIN_MS,
+      );
     });
     await Promise.race([taken, late]).finally(() => clearTimeout(timer));
   }

@@ -37,7 +37,11 @@ export class TypeormCommandRepository extends CommandRepository {
     return rows.map(toCommand);
   }
 
-  async update(deviceId: string, commandId: string, change: (command: Command) => Command): Promise<Command | null> {
+  async update(
+    deviceId: string,
+    commandId: string,
+    change: (command: Command) => Command,
+  ): Promise<Command | null> {
     return this.database.repository(CommandRow).manager.transaction(async (manager) => {
       const row = await manager.findOne(CommandRow, {
         where: { deviceId, commandId },
@@ -50,7 +54,11 @@ export class TypeormCommandRepository extends CommandRepository {
     });
   }
 
-  async sendNext(deviceId: string, now: Date, send: (command: Command) => Promise<Command>): Promise<Command | null> {
+  async sendNext(
+    deviceId: string,
+    now: Date,
+    send: (command: Command) => Promise<Command>,
+  ): Promise<Command | null> {
     return this.database.repository(CommandRow).manager.transaction(async (manager) => {
       const row = await manager.findOne(CommandRow, {
         where: { deviceId, status: 'queued', expiresAt: MoreThan(now) },

@@ -33,7 +33,11 @@ export class CommandDesk {
   async order(order: CommandOrder, caller: Principal): Promise<Command> {
     const device = await this.registry.get(order.deviceId, caller);
     if (device.decommissionedAt) {
-      throw new DomainError('conflict', 'device_decommissioned', `The device ${order.deviceId} is decommissioned.`);
+      throw new DomainError(
+        'conflict',
+        'device_decommissioned',
+        `The device ${order.deviceId} is decommissioned.`,
+      );
     }
     const now = this.clock.now();
     const command = await this.commands.insert({
@@ -57,7 +61,12 @@ export class CommandDesk {
   }
 
   /** A page of a device's commands, newest first. @throws DomainError not_found/device_not_found */
-  async list(deviceId: string, beforeId: number | null, limit: number, caller: Principal): Promise<readonly Command[]> {
+  async list(
+    deviceId: string,
+    beforeId: number | null,
+    limit: number,
+    caller: Principal,
+  ): Promise<readonly Command[]> {
     await this.registry.get(deviceId, caller);
     return this.commands.list(deviceId, beforeId, limit);
   }
@@ -65,7 +74,8 @@ export class CommandDesk {
   /** @throws DomainError not_found/..., conflict/command_not_cancellable */
   async cancel(deviceId: string, commandId: string, caller: Principal): Promise<Command> {
     const device = await this.registry.get(deviceId, caller);
-    const command = (await this.commands.update(deviceId, commandId, cancelled)) ?? commandNotFound(commandId);
+    const command =
+      (await this.commands.update(deviceId, commandId, cancelled)) ?? commandNotFound(commandId);
     this.bus.announce([commandEvent(command, device.patientId, this.clock.now())]);
     return command;
   }

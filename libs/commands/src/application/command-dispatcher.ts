@@ -11,6 +11,8 @@ export class CommandDispatcher {
   private readonly logger = new Logger('Commands');
   /** Devices being served, and the end of what is being done for them. */
   private readonly serving = new Map<string, Promise<void>>();
+  /** Told once, not every second. */
+  private lastProblem = '';
 
   constructor(
     private readonly commands: CommandRepository,
@@ -75,14 +77,19 @@ export class CommandDispatcher {
   private async events(commands: readonly Command[], at: Date): Promise<readonly DomainEvent[]> {
     if (commands.length === 0) return [];
     const devices = await this.registry.findMany(commands.map(({ deviceId }) => deviceId));
-    return commands.map((command) => commandEvent(command, devices.get(command.deviceId)?.patientId ?? null, at));
+    return commands.map((command) =>
+      commandEvent(command, devices.get(command.deviceId)?.patientId ?? null, at),
+    );
   }
 
   private async quietly(work: () => Promise<void>): Promise<void> {
     try {
       await work();
+      this.lastProblem = '';
     } catch (error) {
-      this.logger.warn(`Commands wait (${error instanceof Error ? error.message : 'unknown error'})`);
+      const problem = error instanceof Error ? error.message : 'unknown error';
+      if (problem !== this.lastProblem) this.logger.warn(`Commands wait: ${problem}`);
+      this.lastProblem = problem;
     }
   }
 }

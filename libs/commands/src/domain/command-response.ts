@@ -16,8 +16,15 @@ export function readCommandResponse(payload: Readonly<Record<string, unknown>>):
   if (status !== 'acknowledged' && status !== 'completed' && status !== 'failed') {
     throw new MessageRejected('invalid_payload', 'status is none of acknowledged, completed, failed.');
   }
-  if (error !== undefined && error !== null && (typeof error !== 'string' || error.length > MAX_ERROR_LENGTH)) {
-    throw new MessageRejected('invalid_payload', `error is not a text of up to ${MAX_ERROR_LENGTH} characters.`);
+  if (
+    error !== undefined &&
+    error !== null &&
+    (typeof error !== 'string' || error.length > MAX_ERROR_LENGTH)
+  ) {
+    throw new MessageRejected(
+      'invalid_payload',
+      `error is not a text of up to ${MAX_ERROR_LENGTH} characters.`,
+    );
   }
   return { commandId: commandId.toLowerCase(), status, result: result ?? null, error: error ?? null };
 }

@@ -86,7 +86,8 @@ export function answered(command: Command, response: CommandResponse, at: Date):
   const recorded: Command = {
     ...command,
     acknowledgedAt: command.acknowledgedAt ?? at,
-    ...(final && command.completedAt === null && { completedAt: at, result: response.result, error: response.error }),
+    ...(final &&
+      command.completedAt === null && { completedAt: at, result: response.result, error: response.error }),
   };
   // A device answers only what reached it, so a queued command was sent without our record of it.
   const from = command.status === 'queued' ? 'sent' : command.status;

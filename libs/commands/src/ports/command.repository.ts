@@ -18,14 +18,22 @@ export abstract class CommandRepository {
   abstract list(deviceId: string, beforeId: number | null, limit: number): Promise<readonly Command[]>;
 
   /** Changes a command under a row lock. @returns it as it now is, or null when there is none. */
-  abstract update(deviceId: string, commandId: string, change: (command: Command) => Command): Promise<Command | null>;
+  abstract update(
+    deviceId: string,
+    commandId: string,
+    change: (command: Command) => Command,
+  ): Promise<Command | null>;
 
   /**
    * Takes the device's oldest queued command that has not expired, under a row lock that other replicas skip,
    * has `send` do it, and stores what that returns.
    * @returns the stored command, or null when none is queued (or another replica is at it).
    */
-  abstract sendNext(deviceId: string, now: Date, send: (command: Command) => Promise<Command>): Promise<Command | null>;
+  abstract sendNext(
+    deviceId: string,
+    now: Date,
+    send: (command: Command) => Promise<Command>,
+  ): Promise<Command | null>;
 
   /** Online devices with something queued. */
   abstract devicesToServe(now: Date): Promise<readonly string[]>;

@@ -1,7 +1,15 @@
 import { Controller } from '@nestjs/common';
 import { EventPattern, Payload } from '@nestjs/microservices';
 import { Clock, MessageRejected, Quarantine, UnitOfWork, type DomainEvent } from '#kernel';
-import { Batcher, INBOUND, Inbox, MqttTransport, parseJsonPayload, type Delivery, type InboxItem } from '#platform';
+import {
+  Batcher,
+  INBOUND,
+  Inbox,
+  MqttTransport,
+  parseJsonPayload,
+  type Delivery,
+  type InboxItem,
+} from '#platform';
 import { DeviceRegistry } from '../application/device-registry.js';
 import { PresenceKeeper } from '../application/presence-keeper.js';
 import { isDeviceId } from '../domain/device.js';
@@ -16,7 +24,9 @@ const BATCH = { size: 200, age: 5, concurrency: 1 };
 /** Takes status messages and wills in. */
 @Controller()
 export class DeviceStatusMqtt {
-  private readonly batcher = new Batcher<Item>(BATCH, (items) => this.inbox.process(items, (part) => this.store(part)));
+  private readonly batcher = new Batcher<Item>(BATCH, (items) =>
+    this.inbox.process(items, (part) => this.store(part)),
+  );
 
   constructor(
     private readonly presence: PresenceKeeper,
@@ -49,7 +59,8 @@ export class DeviceStatusMqtt {
         }
         const device = known.get(deviceId);
         if (!device) throw new MessageRejected('unknown_device', 'No device of this id is registered.');
-        if (device.decommissionedAt) throw new MessageRejected('decommissioned_device', 'The device is decommissioned.');
+        if (device.decommissionedAt)
+          throw new MessageRejected('decommissioned_device', 'The device is decommissioned.');
         reports.push({ deviceId, report: readStatusReport(payload), receivedAt: item.receivedAt });
       } catch (error) {
         if (!(error instanceof MessageRejected)) throw error;
@@ -58,7 +69,13 @@ export class DeviceStatusMqtt {
     }
     if (rejected.length > 0) {
       const messages = rejected.map(({ item: { delivery, receivedAt }, rejection }) =>
-        this.inbox.rejected(delivery, isDeviceId(delivery.deviceId) ? delivery.deviceId : null, rejection, receivedAt, false),
+        this.inbox.rejected(
+          delivery,
+          isDeviceId(delivery.deviceId) ? delivery.deviceId : null,
+          rejection,
+          receivedAt,
+          false,
+        ),
       );
       await this.unitOfWork.run((transaction) => this.quarantine.add(transaction, messages));
     }

@@ -30,7 +30,11 @@ export class PresenceWatch {
     bus: EventBus,
     transport: MqttTransport,
   ) {
-    bus.subscribe({ name: 'presence', types: ['device.data.received'], handle: (events) => this.dataReceived(events) });
+    bus.subscribe({
+      name: 'presence',
+      types: ['device.data.received'],
+      handle: (events) => this.dataReceived(events),
+    });
     bus.subscribe({
       name: 'presence-forget',
       types: ['device.disconnected'],
@@ -78,7 +82,8 @@ export class PresenceWatch {
   /** Devices are silent towards a service that does not listen: only a full silence heard counts. */
   private async checkSilence(silence: number): Promise<void> {
     if (!this.connection.status.connected) this.listeningSince = undefined;
-    if (this.listeningSince === undefined || this.clock.now().getTime() - this.listeningSince < silence) return;
+    if (this.listeningSince === undefined || this.clock.now().getTime() - this.listeningSince < silence)
+      return;
     try {
       await this.presence.expireSilent(silence);
     } catch (error) {

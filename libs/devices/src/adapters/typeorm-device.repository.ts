@@ -2,7 +2,12 @@ import { Injectable } from '@nestjs/common';
 import { In, LessThan, MoreThan } from 'typeorm';
 import { Database, isUniqueViolation } from '#platform';
 import type { Device } from '../domain/device.js';
-import { DeviceRepository, type DeviceFilter, type NewDevice, type PresenceUpdate } from '../ports/device.repository.js';
+import {
+  DeviceRepository,
+  type DeviceFilter,
+  type NewDevice,
+  type PresenceUpdate,
+} from '../ports/device.repository.js';
 import { DeviceRow, toDevice } from './device.row.js';
 
 /** Devices in `medical_devices`. */

@@ -60,7 +60,12 @@ export class DeviceRegistry {
   }
 
   /** A page of the devices the caller may see, in the order of registration. */
-  async list(filter: DeviceFilter, afterId: number, limit: number, caller: Principal): Promise<readonly Device[]> {
+  async list(
+    filter: DeviceFilter,
+    afterId: number,
+    limit: number,
+    caller: Principal,
+  ): Promise<readonly Device[]> {
     if (caller.patientId === null) return this.devices.list(filter, afterId, limit);
     if (filter.patientId !== undefined && !caller.maySee(filter.patientId)) return [];
     return this.devices.list({ ...filter, patientId: caller.patientId }, afterId, limit);

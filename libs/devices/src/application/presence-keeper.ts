@@ -32,7 +32,9 @@ export class PresenceKeeper {
           if (received.deviceId !== device.deviceId) continue;
           const outcome = report(presence, received.report, received.receivedAt);
           presence = outcome.presence;
-          events = events.concat(changeEvents({ ...device, presence }, outcome.change, received.receivedAt, 'status'));
+          events = events.concat(
+            changeEvents({ ...device, presence }, outcome.change, received.receivedAt, 'status'),
+          );
         }
         return presence;
       },
@@ -61,7 +63,12 @@ export class PresenceKeeper {
   }
 }
 
-function changeEvents(device: Device, change: PresenceChange, at: Date, cause: ConnectionCause): DomainEvent[] {
+function changeEvents(
+  device: Device,
+  change: PresenceChange,
+  at: Date,
+  cause: ConnectionCause,
+): DomainEvent[] {
   if (change === 'connected') return [deviceConnected(device, at, cause)];
   if (change === 'disconnected') return [deviceDisconnected(device, at, cause)];
   return [];

@@ -4,8 +4,20 @@ import type { Device } from './device.js';
 /** Why a device's connection is taken to have begun or ended. */
 export type ConnectionCause = 'status' | 'data' | 'timeout';
 
-function about(device: Device, type: DomainEvent['type'], at: Date, data: Readonly<Record<string, unknown>>): DomainEvent {
-  return { id: crypto.randomUUID(), type, deviceId: device.deviceId, patientId: device.patientId, time: at.toISOString(), data };
+function about(
+  device: Device,
+  type: DomainEvent['type'],
+  at: Date,
+  data: Readonly<Record<string, unknown>>,
+): DomainEvent {
+  return {
+    id: crypto.randomUUID(),
+    type,
+    deviceId: device.deviceId,
+    patientId: device.patientId,
+    time: at.toISOString(),
+    data,
+  };
 }
 
 export function deviceRegistered(device: Device): DomainEvent {

@@ -22,7 +22,12 @@ export function readStatusReport(payload: Readonly<Record<string, unknown>>): St
   if (status !== 'online' && status !== 'offline') {
     throw new MessageRejected('invalid_payload', 'status is neither online nor offline.');
   }
-  if (session !== undefined && session !== null && typeof session !== 'string' && typeof session !== 'number') {
+  if (
+    session !== undefined &&
+    session !== null &&
+    typeof session !== 'string' &&
+    typeof session !== 'number'
+  ) {
     throw new MessageRejected('invalid_payload', 'session is neither a text nor a number.');
   }
   const name = session === undefined || session === null ? null : String(session);
@@ -37,7 +42,12 @@ export function readStatusReport(payload: Readonly<Record<string, unknown>>): St
   };
 }
 
-function readNumber(payload: Readonly<Record<string, unknown>>, field: string, low: number, high: number): number | null {
+function readNumber(
+  payload: Readonly<Record<string, unknown>>,
+  field: string,
+  low: number,
+  high: number,
+): number | null {
   const value = payload[field];
   if (value === undefined || value === null) return null;
   if (typeof value !== 'number') throw new MessageRejected('invalid_payload', `${field} is not a number.`);
@@ -51,16 +61,22 @@ function readNumber(payload: Readonly<Record<string, unknown>>, field: string, l
  * Takes a status report in. An offline report of another session than the current one is that session's late
  * will, and changes nothing; without sessions the last report to arrive holds.
  */
-export function report(presence: Presence, message: StatusReport, at: Date): { presence: Presence; change: PresenceChange } {
+export function report(
+  presence: Presence,
+  message: StatusReport,
+  at: Date,
+): { presence: Presence; change: PresenceChange } {
   if (message.status === 'offline') {
-    const foreign = message.session !== null && presence.session !== null && message.session !== presence.session;
+    const foreign =
+      message.session !== null && presence.session !== null && message.session !== presence.session;
     if (foreign && presence.status === 'online') return { presence, change: null };
     return {
       presence: { ...measured(presence, message), status: 'offline', connectedSince: null, session: null },
       change: presence.status === 'online' ? 'disconnected' : null,
     };
   }
-  const fresh = presence.status !== 'online' || (message.session !== null && message.session !== presence.session);
+  const fresh =
+    presence.status !== 'online' || (message.session !== null && message.session !== presence.session);
   return {
     presence: {
       ...measured(presence, message),

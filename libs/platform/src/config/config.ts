@@ -170,13 +170,20 @@ function productionProblems(values: Environment): string[] {
   if (values.MQTT_BROKER_HOST === undefined) {
     problems.push('MQTT_BROKER_HOST: production needs a broker of its own, not the embedded one');
   } else if (!values.ALLOW_INSECURE_TRANSPORT) {
-    problems.push('MQTT_BROKER_HOST: the connection is plaintext; on a private network say ALLOW_INSECURE_TRANSPORT=true');
+    problems.push(
+      'MQTT_BROKER_HOST: the connection is plaintext; on a private network say ALLOW_INSECURE_TRANSPORT=true',
+    );
   }
-  if (values.MQTT_USERNAME === undefined) problems.push('MQTT_USERNAME: production needs an account at the broker');
+  if (values.MQTT_USERNAME === undefined)
+    problems.push('MQTT_USERNAME: production needs an account at the broker');
   if (values.MQTT_PASSWORD === undefined || values.MQTT_PASSWORD === VARIABLES.MQTT_PASSWORD.default) {
     problems.push('MQTT_PASSWORD: production needs a password that is not the default');
   }
-  if (values.JWT_SECRET === undefined && values.JWT_PUBLIC_KEY === undefined && values.JWT_JWKS_URI === undefined) {
+  if (
+    values.JWT_SECRET === undefined &&
+    values.JWT_PUBLIC_KEY === undefined &&
+    values.JWT_JWKS_URI === undefined
+  ) {
     problems.push('JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URI: production needs one of them');
   }
   if (values.JWT_SECRET !== undefined && Buffer.byteLength(values.JWT_SECRET) < MIN_SECRET_BYTES) {

@@ -63,7 +63,9 @@ const list = (value: string): readonly string[] =>
 const deviceTopic = (value: string): string => {
   const levels = value.split('/');
   if (levels.filter((level) => level === '+').length !== 1 || /#|\0|^\$/.test(value)) {
-    throw new Error('expected a topic with exactly one + level for the device id and no #, such as devices/+/data');
+    throw new Error(
+      'expected a topic with exactly one + level for the device id and no #, such as devices/+/data',
+    );
   }
   if (levels.some((level) => level !== '+' && level.includes('+'))) {
     throw new Error('expected + to stand alone between slashes');
@@ -72,7 +74,8 @@ const deviceTopic = (value: string): string => {
 };
 
 const topicPrefix = (value: string): string => {
-  if (/[+#\0]|^\$|^\/|\/$/.test(value)) throw new Error('expected a topic prefix without wildcards, such as events');
+  if (/[+#\0]|^\$|^\/|\/$/.test(value))
+    throw new Error('expected a topic prefix without wildcards, such as events');
   return value;
 };
 
@@ -159,7 +162,11 @@ export const VARIABLES = {
   JWT_ISSUER: variable('', 'required iss claim', optional(text)),
   JWT_AUDIENCE: variable('', 'required aud claim', optional(text)),
   INGEST_BATCH_SIZE: variable('500', 'messages committed together, at most', integer(1, 10_000)),
-  INGEST_BATCH_AGE: variable('5ms', 'how long a message waits for others before its batch is committed', duration),
+  INGEST_BATCH_AGE: variable(
+    '5ms',
+    'how long a message waits for others before its batch is committed',
+    duration,
+  ),
   DEVICE_OFFLINE_AFTER: variable('5m', 'silence after which a device counts as offline', duration),
   COMMAND_EXPIRES_AFTER: variable('1h', 'time a command has to be completed when it names none', duration),
   WS_ALLOW_ANONYMOUS: variable(
@@ -186,14 +193,21 @@ export type Environment = {
 };
 
 /** Set to the empty string, these differ from being unset. */
-const EMPTY_IS_A_VALUE: ReadonlySet<string> = new Set(['MQTT_TOPIC_EVENTS', 'MQTT_USERNAME', 'MQTT_PASSWORD']);
+const EMPTY_IS_A_VALUE: ReadonlySet<string> = new Set([
+  'MQTT_TOPIC_EVENTS',
+  'MQTT_USERNAME',
+  'MQTT_PASSWORD',
+]);
 
 /**
  * Parses all variables.
  * @param env names to texts, such as the process environment.
  * @param problems receives one line for each value that can't be used.
  */
-export function parseVariables(env: Readonly<Record<string, string | undefined>>, problems: string[]): Environment {
+export function parseVariables(
+  env: Readonly<Record<string, string | undefined>>,
+  problems: string[],
+): Environment {
   const values: Record<string, unknown> = {};
   for (const [name, spec] of Object.entries<Variable<unknown>>(VARIABLES)) {
     const given = env[name]?.trim();

@@ -19,7 +19,11 @@ export function isDatabaseUnavailable(error: unknown): boolean {
   if (code !== null && SQLSTATE.test(code)) {
     return TRANSIENT_CLASSES.has(code.slice(0, 2)) || code === READ_ONLY_TRANSACTION;
   }
-  if (code !== null && /^(ECONN|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EPIPE|EHOSTUNREACH|ENETUNREACH|ENOENT)/.test(code)) return true;
+  if (
+    code !== null &&
+    /^(ECONN|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EPIPE|EHOSTUNREACH|ENETUNREACH|ENOENT)/.test(code)
+  )
+    return true;
   // pg raises these without a code.
   return (
     error instanceof Error &&

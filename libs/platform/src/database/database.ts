@@ -16,7 +16,6 @@ const REQUEST_CONNECTIONS = 10;
 const INGEST_CONNECTIONS = 4;
 
 type Entity = EntityTarget<ObjectLiteral> & (new () => object);
-type ReadyListener = () => void | Promise<void>;
 
 /**
  * The PostgreSQL the service stores in. It may be away at the start and at any time later:
@@ -28,7 +27,6 @@ export class Database {
   private readonly source: DataSource;
   /** For the way of a measurement: plain SQL on connections of its own. */
   readonly ingestPool: Pool;
-  private readonly readyListeners: ReadyListener[] = [];
   private readonly stopping = new AbortController();
   private connecting: Promise<void> | undefined;
   private migrated = false;
@@ -54,20 +52,12 @@ export class Database {
     this.ingestPool.on('error', (error) => this.connectionLost(error));
   }
 
-  /** Begins to connect and migrate, and goes on trying until it succeeds or {@link stop} is called. */
-  start(): void {
-    this.connecting ??= this.connect();
-  }
-
-  /** Connected once and migrated. It may be away again: {@link ping} tells. */
-  get ready(): boolean {
-    return this.migrated;
-  }
-
-  /** Calls back once connected and migrated; at once if that is so already. A failure of the callback is logged. */
-  onReady(listener: ReadyListener): void {
-    if (this.migrated) this.callReady(listener);
-    else this.readyListeners.push(listener);
+  /**
+   * Begins to connect and migrate, and goes on trying until it succeeds or {@link stop} is called.
+   * Resolves then; whoever can do without the database need not wait.
+   */
+  start(): Promise<void> {
+    return (this.connecting ??= this.connect());
   }
 
   /**
@@ -129,7 +119,11 @@ export class Database {
 
   private assertReady(): void {
     if (!this.migrated) {
-      throw new DomainError('unavailable', 'database_unavailable', 'The database is not reachable at the moment.');
+      throw new DomainError(
+        'unavailable',
+        'database_unavailable',
+        'The database is not reachable at the moment.',
+      );
     }
   }
 
@@ -142,11 +136,11 @@ export class Database {
         await this.migrate();
         this.migrated = true;
         this.logger.log('Connected, schema up to date');
-        for (const listener of this.readyListeners.splice(0)) this.callReady(listener);
         return;
       } catch (error) {
         const problem = errorCode(error) ?? (error instanceof Error ? error.message : 'unknown error');
-        if (problem !== lastProblem) this.logger.warn(`Not reachable (${problem}); trying again every second`);
+        if (problem !== lastProblem)
+          this.logger.warn(`Not reachable (${problem}); trying again every second`);
         lastProblem = problem;
         await sleep(RETRY_MS, undefined, { signal }).catch(() => undefined);
       }
@@ -162,16 +156,6 @@ export class Database {
       await lock.query('SELECT pg_advisory_unlock($1)', [MIGRATION_LOCK]).catch(() => undefined);
       await lock.release();
     }
-  }
-
-  private callReady(listener: ReadyListener): void {
-    void (async () => {
-      try {
-        await listener();
-      } catch (error) {
-        this.logger.error(`A task for the fresh connection failed (${errorCode(error) ?? String(error)})`);
-      }
-    })();
   }
 
   private connectionLost(error: unknown): void {

@@ -85,13 +85,19 @@ export class EmbeddedBroker {
     };
     aedes.authorizeSubscribe = (client, subscription, done) => {
       const device = this.devices.get(client);
-      const allowed = device === undefined || new DeviceTopic(this.config.topics.commands).of(device) === subscription.topic;
+      const allowed =
+        device === undefined ||
+        new DeviceTopic(this.config.topics.commands).of(device) === subscription.topic;
       done(null, allowed ? subscription : null);
     };
   }
 
   /** Resolves when the client may connect. @throws AuthenticateError otherwise. */
-  private async authenticate(client: Client, username: string | undefined, password: string | undefined): Promise<void> {
+  private async authenticate(
+    client: Client,
+    username: string | undefined,
+    password: string | undefined,
+  ): Promise<void> {
     if (username === undefined || username === '') return;
     if (username === this.config.username) {
       if (equals(password ?? '', this.config.password ?? '')) return;
@@ -109,7 +115,8 @@ export class EmbeddedBroker {
 /** An error that names the variable to change when a port can't be listened on. */
 export function portError(variable: string, port: number, cause: unknown): Error {
   const { code } = cause as NodeJS.ErrnoException;
-  const reason = code === 'EADDRINUSE' ? 'is already in use' : `can't be listened on (${code ?? 'unknown error'})`;
+  const reason =
+    code === 'EADDRINUSE' ? 'is already in use' : `can't be listened on (${code ?? 'unknown error'})`;
   return new Error(`Port ${port} ${reason}. Set ${variable} to another one.`);
 }
 

@@ -78,7 +78,16 @@ export class EmbeddedPostgres {
     const port = await freePort();
     const child = supervise(
       binaries.postgres,
-      ['-D', dataArgument(account, data), '-p', String(port), '-c', 'listen_addresses=127.0.0.1', '-c', 'unix_socket_directories='],
+      [
+        '-D',
+        dataArgument(account, data),
+        '-p',
+        String(port),
+        '-c',
+        'listen_addresses=127.0.0.1',
+        '-c',
+        'unix_socket_directories=',
+      ],
       data,
       account,
     );
@@ -115,7 +124,9 @@ function unprivilegedAccount(): Account | null {
     const [, , uid, gid] = line?.split(':') ?? [];
     if (uid && gid) return { uid: Number(uid), gid: Number(gid) };
   }
-  throw new Error('PostgreSQL does not run as root, and there is no account postgres or nobody to run it as.');
+  throw new Error(
+    'PostgreSQL does not run as root, and there is no account postgres or nobody to run it as.',
+  );
 }
 
 /** The folder with `bin`, `lib` and `share`, readable by the account that will run them. */
@@ -192,7 +203,12 @@ function dataArgument(account: Account | null, data: string): string {
   return account && process.platform === 'linux' ? '/proc/self/cwd' : data;
 }
 
-async function initialise(binaries: Binaries, data: string, password: string, account: Account | null): Promise<void> {
+async function initialise(
+  binaries: Binaries,
+  data: string,
+  password: string,
+  account: Account | null,
+): Promise<void> {
   // An earlier initdb that was killed leaves an incomplete folder behind, which the next would refuse.
   for (const leftover of readdirSync(data)) rmSync(join(data, leftover), { recursive: true, force: true });
   const folder = mkdtempSync(join(tmpdir(), 'mqtt-service-'));
@@ -224,11 +240,17 @@ async function initialise(binaries: Binaries, data: string, password: string, ac
  * shell that shuts it down (SIGINT: fast) when its standard input ends: at {@link EmbeddedPostgres.stop}, or
  * when this process is killed.
  */
-function supervise(postgres: string, args: readonly string[], data: string, account: Account | null): ChildProcess {
+function supervise(
+  postgres: string,
+  args: readonly string[],
+  data: string,
+  account: Account | null,
+): ChildProcess {
   if (process.platform === 'win32') {
     return spawn(postgres, args, { cwd: data, stdio: ['pipe', 'ignore', 'pipe'] });
   }
-  const script = 'exec 3<&0; "$@" & server=$!; (cat <&3 >/dev/null; kill -INT $server 2>/dev/null) & wait $server';
+  const script =
+    'exec 3<&0; "$@" & server=$!; (cat <&3 >/dev/null; kill -INT $server 2>/dev/null) & wait $server';
   return spawn('/bin/sh', ['-c', script, 'postgres', postgres, ...args], {
     cwd: data,
     detached: true,
@@ -290,7 +312,10 @@ async function endPredecessor(data: string): Promise<void> {
       rmSync(pidFile, { force: true });
       return;
     }
-    if (Date.now() > deadline) throw new Error(`Another PostgreSQL (process ${pid}) uses ${data}; is a service running from this folder?`);
+    if (Date.now() > deadline)
+      throw new Error(
+        `Another PostgreSQL (process ${pid}) uses ${data}; is a service running from this folder?`,
+      );
     await sleep(50);
   }
 }

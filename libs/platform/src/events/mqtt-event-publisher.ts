@@ -24,7 +24,10 @@ export class MqttEventPublisher {
     await Promise.all(
       events.map((event) => {
         const subject = event.deviceId ?? 'unknown';
-        return this.connection.publish(`${prefix}/${event.type}/${subject}`, JSON.stringify(toCloudEvent(event)));
+        return this.connection.publish(
+          `${prefix}/${event.type}/${subject}`,
+          JSON.stringify(toCloudEvent(event)),
+        );
       }),
     );
   }

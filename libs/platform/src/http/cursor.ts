@@ -23,7 +23,10 @@ export function decodeCursor<const Shape extends readonly ('string' | 'number')[
   if (
     !Array.isArray(key) ||
     key.length !== shape.length ||
-    !key.every((part, index) => typeof part === shape[index] && (typeof part === 'string' || Number.isSafeInteger(part)))
+    !key.every(
+      (part, index) =>
+        typeof part === shape[index] && (typeof part === 'string' || Number.isSafeInteger(part)),
+    )
   ) {
     throw validationFailed([{ field: 'cursor', message: 'is not a cursor of this list' }]);
   }

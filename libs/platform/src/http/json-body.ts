@@ -14,7 +14,9 @@ export function jsonBodyGuard(): RequestHandler {
       next();
       return;
     }
-    const hasBody = request.headers['transfer-encoding'] !== undefined || Number(request.headers['content-length'] ?? 0) > 0;
+    const hasBody =
+      request.headers['transfer-encoding'] !== undefined ||
+      Number(request.headers['content-length'] ?? 0) > 0;
     if (hasBody && !request.is('json')) {
       next(unsupportedMediaType());
       return;

@@ -46,8 +46,11 @@ export class ProblemFilter implements ExceptionFilter {
     const finding = examine(error);
     if (finding.status >= 500 && finding.code === 'internal_error') {
       // The message of an unforeseen error may quote values; its stack's frames and code do not.
-      const frames = error instanceof Error ? (error.stack ?? '').split('\n    at ').slice(1, 6).join(' < ') : '';
-      this.logger.error(`${request.method} ${request.path} failed (${errorCode(error) ?? errorName(error)}) at ${frames}`);
+      const frames =
+        error instanceof Error ? (error.stack ?? '').split('\n    at ').slice(1, 6).join(' < ') : '';
+      this.logger.error(
+        `${request.method} ${request.path} failed (${errorCode(error) ?? errorName(error)}) at ${frames}`,
+      );
     }
     if (response.headersSent) {
       // A stream broke off in the middle: cutting the connection is the only honest end.
@@ -71,11 +74,20 @@ export class ProblemFilter implements ExceptionFilter {
 
 function examine(error: unknown): Finding {
   if (error instanceof DomainError) {
-    return { status: STATUS_OF_KIND[error.kind], code: error.code, detail: error.message, errors: error.errors };
+    return {
+      status: STATUS_OF_KIND[error.kind],
+      code: error.code,
+      detail: error.message,
+      errors: error.errors,
+    };
   }
   if (error instanceof InvalidTokenError) return { status: 401, code: 'unauthorized', detail: error.message };
   if (isDatabaseUnavailable(error)) {
-    return { status: 503, code: 'database_unavailable', detail: 'The database is not reachable at the moment.' };
+    return {
+      status: 503,
+      code: 'database_unavailable',
+      detail: 'The database is not reachable at the moment.',
+    };
   }
   const status = error instanceof HttpException ? error.getStatus() : clientErrorStatus(error);
   if (status !== null) return { status, code: codeOf(error, status), detail: detailOf(error, status) };
@@ -111,7 +123,10 @@ function isBodyParseError(error: unknown): boolean {
         ? String(cause.message)
         : '';
   return (
-    (typeof cause === 'object' && cause !== null && 'type' in cause && cause.type === 'entity.parse.failed') ||
+    (typeof cause === 'object' &&
+      cause !== null &&
+      'type' in cause &&
+      cause.type === 'entity.parse.failed') ||
     /JSON/.test(message)
   );
 }

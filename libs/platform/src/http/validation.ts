@@ -20,9 +20,10 @@ export function validationFailed(errors: readonly FieldError[]): DomainError {
 
 function fieldErrors(error: ValidationError, prefix: string): FieldError[] {
   const field = prefix === '' ? error.property : `${prefix}.${error.property}`;
-  const own = Object.entries(error.constraints ?? {}).map(([rule, message]) => ({
-    field,
-    message: rule === 'whitelistValidation' ? 'is not a known field' : message.replace(`${error.property} `, ''),
-  }));
+  const messages = Object.entries(error.constraints ?? {}).map(([rule, message]) =>
+    rule === 'whitelistValidation' ? 'is not a known field' : message.replace(`${error.property} `, ''),
+  );
+  // Several rules of one field may share one message.
+  const own = [...new Set(messages)].map((message) => ({ field, message }));
   return [...own, ...(error.children ?? []).flatMap((child) => fieldErrors(child, field))];
 }

@@ -15,7 +15,10 @@ export class PinoLogger implements LoggerService {
     const readable = !config.production && process.stdout.isTTY;
     this.logger = pino(
       options,
-      destination ?? (readable ? pretty({ ignore: 'pid,hostname', translateTime: 'HH:MM:ss', sync: true }) : process.stdout),
+      destination ??
+        (readable
+          ? pretty({ ignore: 'pid,hostname', translateTime: 'HH:MM:ss', sync: true })
+          : process.stdout),
     );
   }
 
@@ -46,7 +49,11 @@ export class PinoLogger implements LoggerService {
     this.write('trace', message, rest);
   }
 
-  private write(level: 'error' | 'fatal' | 'warn' | 'debug' | 'trace', message: unknown, rest: unknown[]): void {
+  private write(
+    level: 'error' | 'fatal' | 'warn' | 'debug' | 'trace',
+    message: unknown,
+    rest: unknown[],
+  ): void {
     const { context, stack } = split(rest);
     if (message instanceof Error) {
       this.logger[level]({ context, stack: message.stack }, message.message);

@@ -1,6 +1,7 @@
 /** A message taken from the broker whose PUBACK is still owed. */
 interface Owed {
   readonly packetId: number;
+  readonly takenAt: number;
   settled: boolean;
 }
 
@@ -21,9 +22,15 @@ export class AckWindow {
     return this.owed.length - this.head;
   }
 
+  /** How long the oldest of them has waited, in milliseconds; 0 when none waits. */
+  get lag(): number {
+    const oldest = this.owed[this.head];
+    return oldest ? Date.now() - oldest.takenAt : 0;
+  }
+
   /** Registers a message. @returns what to call once it is safe; calling it again does nothing. */
   take(packetId: number): () => void {
-    const entry: Owed = { packetId, settled: false };
+    const entry: Owed = { packetId, takenAt: Date.now(), settled: false };
     this.owed.push(entry);
     return () => {
       if (entry.settled) return;

@@ -49,7 +49,8 @@ export class Batcher<Item> {
   }
 
   private startFullBatches(): void {
-    while (this.waiting.length >= this.limits.size && this.running < this.limits.concurrency) this.startNext();
+    while (this.waiting.length >= this.limits.size && this.running < this.limits.concurrency)
+      this.startNext();
   }
 
   private startNext(): void {

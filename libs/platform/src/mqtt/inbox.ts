@@ -71,7 +71,13 @@ export class Inbox {
   }
 
   /** The quarantine entry of a delivery. */
-  rejected(delivery: Delivery, deviceId: string | null, rejection: MessageRejected, receivedAt: Date, dated: boolean): RejectedMessage {
+  rejected(
+    delivery: Delivery,
+    deviceId: string | null,
+    rejection: MessageRejected,
+    receivedAt: Date,
+    dated: boolean,
+  ): RejectedMessage {
     return {
       messageId: messageId(delivery.topic, delivery.payload, dated ? receivedAt : null),
       topic: delivery.topic,
@@ -107,7 +113,9 @@ export class Inbox {
 
   private async quarantineRefused(items: readonly InboxItem[], code: string): Promise<void> {
     const rejection = new MessageRejected('invalid_payload', `The database refused it (SQLSTATE ${code}).`);
-    const messages = items.map(({ delivery }) => this.rejected(delivery, null, rejection, this.clock.now(), false));
+    const messages = items.map(({ delivery }) =>
+      this.rejected(delivery, null, rejection, this.clock.now(), false),
+    );
     await this.unitOfWork.run((transaction) => this.quarantine.add(transaction, messages));
   }
 
@@ -121,7 +129,8 @@ export class Inbox {
         return await work();
       } catch (error) {
         const problem = errorCode(error) ?? (error instanceof Error ? error.name : 'unknown error');
-        if (problem !== lastProblem) this.logger.warn(`Messages wait: ${problem}; trying again until it works`);
+        if (problem !== lastProblem)
+          this.logger.warn(`Messages wait: ${problem}; trying again until it works`);
         lastProblem = problem;
       }
       await sleep(delay, undefined, { signal: this.stopping.signal }).catch(() => undefined);

@@ -10,7 +10,10 @@ export const MAX_PAYLOAD_BYTES = 262_144;
  */
 export function parseJsonPayload(payload: Buffer): Readonly<Record<string, unknown>> {
   if (payload.length > MAX_PAYLOAD_BYTES) {
-    throw new MessageRejected('payload_too_large', `The payload has ${payload.length} bytes, more than ${MAX_PAYLOAD_BYTES}.`);
+    throw new MessageRejected(
+      'payload_too_large',
+      `The payload has ${payload.length} bytes, more than ${MAX_PAYLOAD_BYTES}.`,
+    );
   }
   if (!isUtf8(payload)) throw new MessageRejected('invalid_json', 'The payload is not UTF-8.');
   let document: unknown;

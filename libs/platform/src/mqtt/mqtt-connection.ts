@@ -1,6 +1,6 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { connect, type IClientOptions, type IClientPublishOptions, type MqttClient } from 'mqtt';
-import type { Config } from '../config/config.js';
+import { Config } from '../config/config.js';
 import { errorCode } from '../database/database-errors.js';
 
 const RECONNECT_MS = 1_000;
@@ -65,7 +65,9 @@ export class MqttConnection {
     client.on('error', (error) => {
       const problem = errorCode(error) ?? error.message;
       if (problem !== lastProblem) {
-        this.logger.warn(`Broker ${mqtt.host}:${mqtt.port} not usable (${problem}: ${error.message}); trying again every second`);
+        this.logger.warn(
+          `Broker ${mqtt.host}:${mqtt.port} not usable (${problem}: ${error.message}); trying again every second`,
+        );
       }
       lastProblem = problem;
     });

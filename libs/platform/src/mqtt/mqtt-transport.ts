@@ -64,6 +64,11 @@ export class MqttTransport extends ServerMqtt {
     return this.window.size;
   }
 
+  /** How long the oldest of them has waited, in milliseconds. */
+  get lag(): number {
+    return this.window.lag;
+  }
+
   /** Adds work that must be finished before the connection may close. */
   onDrain(finish: () => Promise<void>): void {
     this.drains.push(finish);
@@ -99,7 +104,9 @@ export class MqttTransport extends ServerMqtt {
       done(packet.qos === 0 ? undefined : new Error('acknowledged later'));
     };
     client.on('connect', () => {
-      this.window = new AckWindow((messageId) => sender._sendPacket({ cmd: 'puback', messageId, reasonCode: 0 }));
+      this.window = new AckWindow((messageId) =>
+        sender._sendPacket({ cmd: 'puback', messageId, reasonCode: 0 }),
+      );
       this.subscribe(client);
     });
     client.on('close', () => {
@@ -116,11 +123,15 @@ export class MqttTransport extends ServerMqtt {
 
   private subscribe(client: MqttClient): void {
     const filters = this.routes.map((route) => route.topic.filter);
-    const request = Object.fromEntries(filters.map((filter) => [filter, { qos: 1 as const, rh: RETAINED_IF_NEW }]));
+    const request = Object.fromEntries(
+      filters.map((filter) => [filter, { qos: 1 as const, rh: RETAINED_IF_NEW }]),
+    );
     client.subscribe(request, (error, granted) => {
       const refused = (granted ?? []).filter((grant) => grant.qos !== 1).map((grant) => grant.topic);
       if (error || refused.length > 0) {
-        this.logger.error(`Subscription refused (${refused.join(', ') || error?.message}); trying again in 5 s`);
+        this.logger.error(
+          `Subscription refused (${refused.join(', ') || error?.message}); trying again in 5 s`,
+        );
         setTimeout(() => {
           if (client.connected) this.subscribe(client);
         }, RESUBSCRIBE_MS).unref();
@@ -167,7 +178,9 @@ export class MqttTransport extends ServerMqtt {
       const pattern = INBOUND[channel];
       const event = this.deserializer.deserialize(deliveries, { channel: pattern }) as IncomingEvent;
       const context = new MqttContext([pattern, {}]);
-      void this.handleEvent(pattern, event, context).catch((error: unknown) => this.handleError(String(error)));
+      void this.handleEvent(pattern, event, context).catch((error: unknown) =>
+        this.handleError(String(error)),
+      );
     }
     this.arrived.clear();
   }

@@ -39,7 +39,10 @@ export class OriginWsAdapter extends WsAdapter {
 export function isAllowedOrigin(
   origin: string | undefined,
   host: string | undefined,
-  { allowedOrigins, allowLoopbackOrigins }: Pick<Config['webSocket'], 'allowedOrigins' | 'allowLoopbackOrigins'>,
+  {
+    allowedOrigins,
+    allowLoopbackOrigins,
+  }: Pick<Config['webSocket'], 'allowedOrigins' | 'allowLoopbackOrigins'>,
 ): boolean {
   if (origin === undefined) return true;
   if (allowedOrigins.includes(origin)) return true;

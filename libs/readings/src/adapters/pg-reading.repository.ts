@@ -4,7 +4,12 @@ import { Injectable } from '@nestjs/common';
 import type { Transaction } from '#kernel';
 import { clientOf, Database } from '#platform';
 import type { Reading, StoredReading, Waveform } from '../domain/reading.js';
-import { ReadingRepository, type Aggregate, type Bucket, type ReadingFilter } from '../ports/reading.repository.js';
+import {
+  ReadingRepository,
+  type Aggregate,
+  type Bucket,
+  type ReadingFilter,
+} from '../ports/reading.repository.js';
 
 interface ReadingRecord {
   readonly id: string;
@@ -79,7 +84,9 @@ export class PgReadingRepository extends ReadingRepository {
     const query = new Conditions(filter);
     if (after) {
       const beyond = filter.order === 'asc' ? '>' : '<';
-      query.add(`(timestamp, id) ${beyond} (${query.value(after.timestamp)}::timestamptz, ${query.value(after.id)}::bigint)`);
+      query.add(
+        `(timestamp, id) ${beyond} (${query.value(after.timestamp)}::timestamptz, ${query.value(after.id)}::bigint)`,
+      );
     }
     const records = await this.database.query<ReadingRecord>(
       `SELECT ${COLUMNS} FROM device_readings WHERE ${query.sql}

@@ -28,7 +28,11 @@ export class HistoryQuery extends PageQuery {
   @Length(1, 40)
   to?: string;
 
-  @ApiPropertyOptional({ enum: ['asc', 'desc'], default: 'desc', description: 'By time; newest first unless asc' })
+  @ApiPropertyOptional({
+    enum: ['asc', 'desc'],
+    default: 'desc',
+    description: 'By time; newest first unless asc',
+  })
   @IsOptional()
   @IsIn(['asc', 'desc'])
   order: 'asc' | 'desc' = 'desc';
@@ -45,7 +49,12 @@ export class HistoryQuery extends PageQuery {
   @Length(1, 40)
   aggregate?: string;
 
-  @ApiPropertyOptional({ type: 'integer', minimum: 2, maximum: MAX_POINTS, description: 'Downsampled, extremes kept' })
+  @ApiPropertyOptional({
+    type: 'integer',
+    minimum: 2,
+    maximum: MAX_POINTS,
+    description: 'Downsampled, extremes kept',
+  })
   @IsOptional()
   @Type(() => Number)
   @IsInt(POINTS)

@@ -1,5 +1,12 @@
 import { Controller, Get, Param, Query, Req, StreamableFile } from '@nestjs/common';
-import { ApiExtraModels, ApiOperation, ApiProduces, ApiResponse, ApiTags, getSchemaPath } from '@nestjs/swagger';
+import {
+  ApiExtraModels,
+  ApiOperation,
+  ApiProduces,
+  ApiResponse,
+  ApiTags,
+  getSchemaPath,
+} from '@nestjs/swagger';
 import type { Request } from 'express';
 import { parseDuration, parseInstant, Principal, type FieldError } from '#kernel';
 import { ApiProblems, Caller, decodeCursor, encodeCursor, RequireScope, validationFailed } from '#platform';
@@ -8,7 +15,14 @@ import { ReadingHistory } from '../application/reading-history.js';
 import { expandMetricTypes } from '../domain/catalogue.js';
 import { AGGREGATES, type Aggregate, type ReadingFilter } from '../ports/reading.repository.js';
 import { toCsv, toNdjson } from './reading-export.js';
-import { BucketPage, HistoryQuery, LatestReadings, ReadingPage, viewBucket, viewReading } from './reading.dto.js';
+import {
+  BucketPage,
+  HistoryQuery,
+  LatestReadings,
+  ReadingPage,
+  viewBucket,
+  viewReading,
+} from './reading.dto.js';
 
 const JSON_TYPE = 'application/json';
 const CSV_TYPE = 'text/csv';
@@ -32,7 +46,9 @@ export class ReadingsController {
   @ApiResponse({
     status: 200,
     content: {
-      [JSON_TYPE]: { schema: { oneOf: [{ $ref: getSchemaPath(ReadingPage) }, { $ref: getSchemaPath(BucketPage) }] } },
+      [JSON_TYPE]: {
+        schema: { oneOf: [{ $ref: getSchemaPath(ReadingPage) }, { $ref: getSchemaPath(BucketPage) }] },
+      },
       [CSV_TYPE]: { schema: { type: 'string' } },
       [NDJSON_TYPE]: { schema: { type: 'string' } },
     },
@@ -52,7 +68,8 @@ export class ReadingsController {
         type: `${format}; charset=utf-8`,
       });
     }
-    if (query.interval !== undefined || query.aggregate !== undefined) return this.buckets(filter, query, caller);
+    if (query.interval !== undefined || query.aggregate !== undefined)
+      return this.buckets(filter, query, caller);
     if (query.max_points !== undefined) {
       const readings = await this.history.downsample(filter, query.max_points, caller);
       return { device_id: path.device_id, data: readings.map(viewReading), next_cursor: null };
@@ -90,9 +107,12 @@ export class ReadingsController {
     const intervalMs = parseDuration(query.interval ?? '');
     const aggregates = (query.aggregate ?? AGGREGATES.join(',')).split(',');
     const errors: FieldError[] = [];
-    if (intervalMs === null) errors.push({ field: 'interval', message: 'must be a duration such as 30s, 5m, 1h or 1d' });
-    if (!aggregates.every(isAggregate)) errors.push({ field: 'aggregate', message: `must be of ${AGGREGATES.join(', ')}` });
-    if (query.max_points !== undefined) errors.push({ field: 'max_points', message: 'does not go with interval' });
+    if (intervalMs === null)
+      errors.push({ field: 'interval', message: 'must be a duration such as 30s, 5m, 1h or 1d' });
+    if (!aggregates.every(isAggregate))
+      errors.push({ field: 'aggregate', message: `must be of ${AGGREGATES.join(', ')}` });
+    if (query.max_points !== undefined)
+      errors.push({ field: 'max_points', message: 'does not go with interval' });
     if (errors.length > 0 || intervalMs === null) throw validationFailed(errors);
     let after: { timestamp: string; metricType: string } | null = null;
     if (query.cursor !== undefined) {
@@ -118,7 +138,11 @@ function readFilter(deviceId: string, query: HistoryQuery): ReadingFilter {
     if (text === undefined) return undefined;
     // In a query string, + stands for a space: an offset that was not escaped arrives as one.
     const parsed = parseInstant(text.replace(/ (\d{2}:?\d{2})$/, '+$1'));
-    if (!parsed) errors.push({ field, message: 'must be an RFC 3339 time with its offset, such as 2024-01-23T10:30:00Z' });
+    if (!parsed)
+      errors.push({
+        field,
+        message: 'must be an RFC 3339 time with its offset, such as 2024-01-23T10:30:00Z',
+      });
     return parsed?.iso;
   };
   const from = instant('from');

@@ -3,7 +3,12 @@ import { Injectable } from '@nestjs/common';
 import type { Principal } from '#kernel';
 import { DeviceRegistry } from '#devices';
 import type { StoredReading } from '../domain/reading.js';
-import { ReadingRepository, type Aggregate, type Bucket, type ReadingFilter } from '../ports/reading.repository.js';
+import {
+  ReadingRepository,
+  type Aggregate,
+  type Bucket,
+  type ReadingFilter,
+} from '../ports/reading.repository.js';
 
 /** Answers for what a device has measured, to those who may see the device. */
 @Injectable()
@@ -38,7 +43,11 @@ export class ReadingHistory {
   }
 
   /** @throws DomainError not_found/device_not_found */
-  async downsample(filter: ReadingFilter, maxPoints: number, caller: Principal): Promise<readonly StoredReading[]> {
+  async downsample(
+    filter: ReadingFilter,
+    maxPoints: number,
+    caller: Principal,
+  ): Promise<readonly StoredReading[]> {
     await this.registry.get(filter.deviceId, caller);
     return this.readings.downsample(filter, maxPoints);
   }

@@ -1,5 +1,12 @@
 import type { DeviceType } from '#devices';
-import { celsiusOfFahrenheit, kgOfGram, kgOfPound, mgPerDlOfMmolPerL, mmHgOfKPa, mVOfMicrovolt } from './units.js';
+import {
+  celsiusOfFahrenheit,
+  kgOfGram,
+  kgOfPound,
+  mgPerDlOfMmolPerL,
+  mmHgOfKPa,
+  mVOfMicrovolt,
+} from './units.js';
 
 /** A range with both ends included. */
 export interface Range {
@@ -63,7 +70,9 @@ export const CATALOGUE: Readonly<Record<DeviceType, readonly Metric[]>> = {
     metric('bmi', [], 'kg/m2', none, 5, 150),
     metric('body_fat', [], '%', none, 1, 75),
   ],
-  temperature_sensor: [metric('body_temperature', ['temperature'], 'Cel', { '[degF]': celsiusOfFahrenheit }, 25, 45)],
+  temperature_sensor: [
+    metric('body_temperature', ['temperature'], 'Cel', { '[degF]': celsiusOfFahrenheit }, 25, 45),
+  ],
 };
 
 export const PANELS: readonly Panel[] = [

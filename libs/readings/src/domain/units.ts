@@ -18,7 +18,7 @@ const UCUM_OF_SPELLING: Readonly<Record<string, string>> = {
   percent: '%',
   mV: 'mV',
   uV: 'uV',
-  'µV': 'uV',
+  µV: 'uV',
   kg: 'kg',
   g: 'g',
   '[lb_av]': '[lb_av]',

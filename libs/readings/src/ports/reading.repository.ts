@@ -47,7 +47,7 @@ export abstract class ReadingRepository {
     limit: number,
   ): Promise<readonly Bucket[]>;
 
-  /** At most `maxPoints` readings that keep each metric's extremes over the range. */
+  /** About `maxPoints` readings, and at least two of each metric, that keep each metric's extremes over the range. */
   abstract downsample(filter: ReadingFilter, maxPoints: number): Promise<readonly StoredReading[]>;
 
   /** All of the range as an object stream of StoredReading, read from the database as it is consumed. */

@@ -6,7 +6,11 @@ import type { StreamFilter } from '../domain/stream-filter.js';
 /** What a client may say on the WebSocket (contract, "WebSocket"). */
 export type ClientMessage =
   | { readonly event: 'authenticate'; readonly token: string }
-  | { readonly event: 'subscribe'; readonly filter: StreamFilter; readonly echo: Readonly<Record<string, unknown>> }
+  | {
+      readonly event: 'subscribe';
+      readonly filter: StreamFilter;
+      readonly echo: Readonly<Record<string, unknown>>;
+    }
   | { readonly event: 'unsubscribe' }
   | { readonly event: 'ping' };
 
@@ -50,7 +54,10 @@ function readFilter(data: Readonly<Record<string, unknown>>): StreamFilter {
   const unknown = Object.keys(data).find((field) => !known.includes(field));
   if (unknown !== undefined) throw invalid('invalid_message', `data.${unknown} is not a known field.`);
   if (data['since'] !== undefined) {
-    throw invalid('since_not_supported', 'data.since can not be answered yet; subscribe without it and read the history.');
+    throw invalid(
+      'since_not_supported',
+      'data.since can not be answered yet; subscribe without it and read the history.',
+    );
   }
   const deviceIds = readList(data, 'device_ids', (item) => typeof item === 'string' && isDeviceId(item));
   const patientIds = readList(data, 'patient_ids', (item) => Number.isInteger(item) && (item as number) > 0);

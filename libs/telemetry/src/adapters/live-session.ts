@@ -64,8 +64,14 @@ export class LiveSession implements Watcher {
     } else if (anonymous) {
       this.admit(anonymous, 'connected');
     } else {
-      this.tell('connected', { authenticated: false, authenticate_within_seconds: AUTHENTICATE_WITHIN_MS / 1_000 });
-      this.timer = setTimeout(() => this.close(UNAUTHENTICATED, 'not authenticated in time'), AUTHENTICATE_WITHIN_MS);
+      this.tell('connected', {
+        authenticated: false,
+        authenticate_within_seconds: AUTHENTICATE_WITHIN_MS / 1_000,
+      });
+      this.timer = setTimeout(
+        () => this.close(UNAUTHENTICATED, 'not authenticated in time'),
+        AUTHENTICATE_WITHIN_MS,
+      );
     }
   }
 
@@ -100,7 +106,8 @@ export class LiveSession implements Watcher {
     }
     const text = isBinary ? null : (data as Buffer).toString('utf8');
     this.enqueue(async () => {
-      if (text === null) throw new DomainError('invalid', 'invalid_message', 'Messages are text, not binary.');
+      if (text === null)
+        throw new DomainError('invalid', 'invalid_message', 'Messages are text, not binary.');
       await this.obey(parseClientMessage(text));
     });
   }

@@ -17,7 +17,11 @@ export class PgReceiptLedger extends ReceiptLedger {
   }
 
   async find(packetIds: readonly number[]): Promise<ReadonlyMap<number, Receipt>> {
-    const { rows } = await this.database.ingestPool.query<{ packet_id: number; digest: Buffer; received_at: Date }>(
+    const { rows } = await this.database.ingestPool.query<{
+      packet_id: number;
+      digest: Buffer;
+      received_at: Date;
+    }>(
       'SELECT packet_id, digest, received_at FROM mqtt_receipts WHERE client_id = $1 AND packet_id = ANY ($2)',
       [this.clientId, packetIds],
     );

@@ -7,8 +7,20 @@ const MAX_AHEAD_MS = 5 * 60_000;
 const MAX_ENTRIES = 1_000;
 const MAX_SAMPLES = 20_000;
 /** Fields that say what a measurement is, rather than something besides. */
-const ENVELOPE_FIELDS: ReadonlySet<string> = new Set(['device_id', 'metric_type', 'unit', 'timestamp', 'value', 'metadata']);
-const WAVEFORM_FIELDS: ReadonlySet<string> = new Set([...ENVELOPE_FIELDS, 'lead', 'sampling_rate', 'samples']);
+const ENVELOPE_FIELDS: ReadonlySet<string> = new Set([
+  'device_id',
+  'metric_type',
+  'unit',
+  'timestamp',
+  'value',
+  'metadata',
+]);
+const WAVEFORM_FIELDS: ReadonlySet<string> = new Set([
+  ...ENVELOPE_FIELDS,
+  'lead',
+  'sampling_rate',
+  'samples',
+]);
 
 type JsonObject = Readonly<Record<string, unknown>>;
 
@@ -53,7 +65,8 @@ export function isDated(payload: JsonObject): boolean {
   return (
     Array.isArray(readings) &&
     readings.every(
-      (entry: unknown) => typeof entry === 'object' && entry !== null && 'timestamp' in entry && entry.timestamp !== undefined,
+      (entry: unknown) =>
+        typeof entry === 'object' && entry !== null && 'timestamp' in entry && entry.timestamp !== undefined,
     )
   );
 }
@@ -85,7 +98,10 @@ function readTimestamp(time: unknown, receivedAt: Date): string {
     throw new MessageRejected('invalid_payload', 'timestamp is not an RFC 3339 time with its offset.');
   }
   if (instant.epochMs > receivedAt.getTime() + MAX_AHEAD_MS) {
-    throw new MessageRejected('timestamp_in_future', "timestamp is more than 5 minutes ahead of the service's clock.");
+    throw new MessageRejected(
+      'timestamp_in_future',
+      "timestamp is more than 5 minutes ahead of the service's clock.",
+    );
   }
   return instant.iso;
 }
@@ -137,7 +153,8 @@ function namedMetrics(named: string, metrics: readonly Metric[], device: Device)
   const found = metrics.filter((metric) =>
     panel ? panel.members.includes(metric.metricType) : metric.fields.includes(named),
   );
-  if (found.length === 0) throw new MessageRejected('unsupported_metric', `A ${device.type} does not measure that metric_type.`);
+  if (found.length === 0)
+    throw new MessageRejected('unsupported_metric', `A ${device.type} does not measure that metric_type.`);
   return found;
 }
 
@@ -151,12 +168,18 @@ function readValue(
   const { code, canonical } = toCanonical(value, metric, unit);
   if (!(canonical >= metric.plausible.low && canonical <= metric.plausible.high)) {
     const { low, high } = metric.plausible;
-    throw new MessageRejected('value_out_of_range', `${field} is not between ${low} and ${high} ${metric.unit}.`);
+    throw new MessageRejected(
+      'value_out_of_range',
+      `${field} is not between ${low} and ${high} ${metric.unit}.`,
+    );
   }
   // The column keeps two decimals; PostgreSQL would round silently.
   const stored = Math.round((canonical + Number.EPSILON) * 100) / 100;
   const unchanged = stored === value && code === metric.unit;
-  return { value: stored, original: unchanged ? undefined : { value, unit: typeof unit === 'string' ? unit : code } };
+  return {
+    value: stored,
+    original: unchanged ? undefined : { value, unit: typeof unit === 'string' ? unit : code },
+  };
 }
 
 function toCanonical(
@@ -191,7 +214,8 @@ function decodeWaveform(fields: JsonObject, timestamp: string, device: Device, r
   if (typeof lead !== 'string' || !(leads as readonly string[]).includes(lead)) {
     throw new MessageRejected('invalid_payload', `lead is none of ${leads.join(', ')}.`);
   }
-  if (typeof samplingRate !== 'number') throw new MessageRejected('invalid_payload', 'sampling_rate is not a number.');
+  if (typeof samplingRate !== 'number')
+    throw new MessageRejected('invalid_payload', 'sampling_rate is not a number.');
   if (!(samplingRate >= ECG.samplingRate.low && samplingRate <= ECG.samplingRate.high)) {
     const { low, high } = ECG.samplingRate;
     throw new MessageRejected('value_out_of_range', `sampling_rate is not between ${low} and ${high} Hz.`);
@@ -201,10 +225,14 @@ function decodeWaveform(fields: JsonObject, timestamp: string, device: Device, r
   }
   const unit = fields['unit'] ?? undefined;
   const converted = samples.map((sample: unknown) => {
-    if (typeof sample !== 'number') throw new MessageRejected('invalid_payload', 'samples holds something that is no number.');
+    if (typeof sample !== 'number')
+      throw new MessageRejected('invalid_payload', 'samples holds something that is no number.');
     const { canonical } = toCanonical(sample, ECG, unit);
     if (!(canonical >= amplitude.low && canonical <= amplitude.high)) {
-      throw new MessageRejected('value_out_of_range', `samples are not between ${amplitude.low} and ${amplitude.high} mV.`);
+      throw new MessageRejected(
+        'value_out_of_range',
+        `samples are not between ${amplitude.low} and ${amplitude.high} mV.`,
+      );
     }
     return canonical;
   });

@@ -55,7 +55,9 @@ export class Ingest {
    * @throws what the database says; nothing of the batch is stored then.
    */
   async store(messages: readonly IncomingMessage[]): Promise<readonly DomainEvent[]> {
-    const devices = await this.registry.findMany(messages.map((message) => message.deviceId).filter(isDeviceId));
+    const devices = await this.registry.findMany(
+      messages.map((message) => message.deviceId).filter(isDeviceId),
+    );
     const earlier = await this.earlierReceipts(messages);
     const decoded: Decoded = { readings: [], waveforms: [], rejected: [], receipts: [], events: [] };
     for (const message of messages) {
@@ -74,7 +76,9 @@ export class Ingest {
   }
 
   private async earlierReceipts(messages: readonly IncomingMessage[]): Promise<ReadonlyMap<number, Receipt>> {
-    const again = messages.flatMap(({ duplicate, packetId }) => (duplicate && packetId !== null ? [packetId] : []));
+    const again = messages.flatMap(({ duplicate, packetId }) =>
+      duplicate && packetId !== null ? [packetId] : [],
+    );
     return again.length > 0 ? this.receipts.find(again) : new Map<number, Receipt>();
   }
 
@@ -90,7 +94,8 @@ export class Ingest {
       payload = message.parse();
       if (!isDated(payload)) receivedAt = firstReceipt(message, earlier, into);
       if (!device) throw new MessageRejected('unknown_device', 'No device of this id is registered.');
-      if (device.decommissionedAt) throw new MessageRejected('decommissioned_device', 'The device is decommissioned.');
+      if (device.decommissionedAt)
+        throw new MessageRejected('decommissioned_device', 'The device is decommissioned.');
       const measurements = decodeMessage(payload, device, receivedAt);
       const id = message.id(isDated(payload) ? null : receivedAt);
       measurements.forEach((measurement, index) => {
@@ -148,9 +153,9 @@ function dataReceived(id: string, device: Device, measurement: Measurement, rece
     patientId: device.patientId,
     time: receivedAt.toISOString(),
     data: {
+      timestamp: measurement.timestamp,
       ...measurement.payload,
       metric_type: measurement.metricType,
-      timestamp: measurement.timestamp,
       readings: measurement.readings.map(({ metricType, value, unit, timestamp }) => ({
         metric_type: metricType,
         value,

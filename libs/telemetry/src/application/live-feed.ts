@@ -12,7 +12,9 @@ export interface Watcher {
 
 /** Serialises an event for watchers. */
 export function liveMessage(event: DomainEvent): Buffer {
-  return Buffer.from(JSON.stringify({ event: event.type, id: event.id, time: event.time, data: eventData(event) }));
+  return Buffer.from(
+    JSON.stringify({ event: event.type, id: event.id, time: event.time, data: eventData(event) }),
+  );
 }
 
 /** Passes events on to everyone who watches: serialised once, sent to those who may and want to see them. */

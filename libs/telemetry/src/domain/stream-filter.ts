@@ -16,7 +16,8 @@ export const NO_FILTER: StreamFilter = {};
 export function passes(filter: StreamFilter, event: DomainEvent): boolean {
   if (filter.events && !filter.events.has(event.type)) return false;
   if (filter.deviceIds && (event.deviceId === null || !filter.deviceIds.has(event.deviceId))) return false;
-  if (filter.patientIds && (event.patientId === null || !filter.patientIds.has(event.patientId))) return false;
+  if (filter.patientIds && (event.patientId === null || !filter.patientIds.has(event.patientId)))
+    return false;
   if (filter.metricTypes && event.type === 'device.data.received') return measures(event, filter.metricTypes);
   return true;
 }

@@ -1,0 +1,148 @@
+import { statfs } from 'node:fs/promises';
+import { HttpException, Injectable, type OnApplicationShutdown, type OnModuleDestroy } from '@nestjs/common';
+import { HealthCheckService, HealthIndicatorService, type HealthIndicatorResult } from '@nestjs/terminus';
+import { Config, Database, MqttConnection, MqttTransport } from '#platform';
+import { Ingest, LiveFeed } from '#telemetry';
+
+const SAMPLE_EVERY_MS = 1_000;
+const SAMPLES = 10;
+const LEAST_FREE_DISK_BYTES = 100 * 1024 * 1024;
+
+/** What the service says of itself and of what it depends on. */
+@Injectable()
+export class ServiceHealth implements OnModuleDestroy, OnApplicationShutdown {
+  private stopping = false;
+  private readonly processed: number[] = [];
+  private readonly sampler: NodeJS.Timeout;
+
+  constructor(
+    private readonly config: Config,
+    private readonly database: Database,
+    private readonly connection: MqttConnection,
+    private readonly transport: MqttTransport,
+    private readonly ingest: Ingest,
+    private readonly feed: LiveFeed,
+    private readonly terminus: HealthCheckService,
+    private readonly indicators: HealthIndicatorService,
+  ) {
+    this.sampler = setInterval(() => this.sample(), SAMPLE_EVERY_MS);
+    this.sampler.unref();
+  }
+
+  /** From here on it is not ready: load balancers stop sending. */
+  announceStop(): void {
+    this.stopping = true;
+  }
+
+  onModuleDestroy(): void {
+    this.announceStop();
+  }
+
+  onApplicationShutdown(): void {
+    clearInterval(this.sampler);
+  }
+
+  /** Whether it can take measurements in and answer for them. */
+  async readiness(): Promise<{ ready: boolean; checks: Readonly<Record<string, string>> }> {
+    const database = await this.isDatabaseUp();
+    const mqtt = this.isSubscribed();
+    return {
+      ready: database && mqtt && !this.stopping,
+      checks: {
+        database: database ? 'up' : 'down',
+        mqtt: mqtt ? 'up' : 'down',
+        ...(this.stopping && { service: 'stopping' }),
+      },
+    };
+  }
+
+  /** Terminus' report. `healthy` is false when a part is down. */
+  async report(): Promise<{ healthy: boolean; body: object }> {
+    try {
+      const body = await this.terminus.check([
+        () => this.databaseIndicator(),
+        () => this.mqttIndicator(),
+        () => this.memoryIndicator(),
+        () => this.diskIndicator(),
+        () => this.ingestIndicator(),
+        () => this.indicators.check('websocket').up({ clients: this.feed.size }),
+      ]);
+      return { healthy: true, body };
+    } catch (error) {
+      if (!(error instanceof HttpException)) throw error;
+      return { healthy: false, body: error.getResponse() as object };
+    }
+  }
+
+  private async isDatabaseUp(): Promise<boolean> {
+    return this.database.ping().then(
+      () => true,
+      () => false,
+    );
+  }
+
+  private isSubscribed(): boolean {
+    const { connected, subscriptions } = this.connection.status;
+    return connected && subscriptions.length > 0;
+  }
+
+  private async databaseIndicator(): Promise<HealthIndicatorResult> {
+    const indicator = this.indicators.check('database');
+    try {
+      return indicator.up({ latency_ms: round(await this.database.ping()) });
+    } catch {
+      return indicator.down({ message: 'not reachable' });
+    }
+  }
+
+  private mqttIndicator(): HealthIndicatorResult {
+    const { connected, subscriptions, publishing } = this.connection.status;
+    const indicator = this.indicators.check('mqtt');
+    const details = { connected, subscriptions, queue_depth: publishing };
+    return this.isSubscribed() ? indicator.up(details) : indicator.down(details);
+  }
+
+  private memoryIndicator(): HealthIndicatorResult {
+    const { rss, heapUsed } = process.memoryUsage();
+    return this.indicators.check('memory').up({ rss_bytes: rss, heap_used_bytes: heapUsed });
+  }
+
+  private async diskIndicator(): Promise<HealthIndicatorResult> {
+    const indicator = this.indicators.check('disk');
+    const path = this.config.databaseUrl === undefined ? this.config.dataDir : '.';
+    try {
+      const { bavail, bsize, blocks } = await statfs(path);
+      const details = { free_bytes: bavail * bsize, total_bytes: blocks * bsize };
+      return details.free_bytes >= LEAST_FREE_DISK_BYTES
+        ? indicator.up(details)
+        : indicator.degraded(details);
+    } catch {
+      return indicator.degraded({ message: 'not readable' });
+    }
+  }
+
+  private ingestIndicator(): HealthIndicatorResult {
+    const { stored, rejected, readings } = this.ingest.totals;
+    const [oldest = 0] = this.processed;
+    const newest = this.processed.at(-1) ?? 0;
+    const seconds = Math.max(1, this.processed.length - 1) * (SAMPLE_EVERY_MS / 1_000);
+    return this.indicators.check('ingest').up({
+      rate_per_second: round((newest - oldest) / seconds),
+      lag_ms: this.transport.lag,
+      in_flight: this.transport.unacknowledged,
+      messages_stored: stored,
+      readings_stored: readings,
+      rejected,
+    });
+  }
+
+  private sample(): void {
+    const { stored, rejected } = this.ingest.totals;
+    this.processed.push(stored + rejected);
+    if (this.processed.length > SAMPLES) this.processed.shift();
+  }
+}
+
+function round(value: number): number {
+  return Math.round(value * 10) / 10;
+}

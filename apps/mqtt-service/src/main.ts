@@ -1,0 +1,42 @@
+import 'reflect-metadata';
+import { ConfigError, loadConfig, PinoLogger, type Config } from '#platform';
+import { startupBanner } from './banner.js';
+import { startService, type RunningService } from './service.js';
+
+/** Beyond SHUTDOWN_TIMEOUT, time for closing sockets and servers. */
+const GRACE_MS = 10_000;
+
+async function main(): Promise<void> {
+  const config = loadConfig();
+  const logger = new PinoLogger(config);
+  // A signal may come while it still starts: then it stops as soon as it has started.
+  let service: RunningService | undefined;
+  let signalled = false;
+  const stop = (): void => {
+    signalled = true;
+    if (service) void end(service, config, 0);
+  };
+  process.on('SIGINT', stop);
+  process.on('SIGTERM', stop);
+
+  service = await startService(config, logger);
+  service.onFatal((reason) => {
+    logger.fatal(`The embedded PostgreSQL has ended: ${reason}`, 'Service');
+    if (service) void end(service, config, 1);
+  });
+  if (signalled) await end(service, config, 0);
+  else process.stdout.write(await startupBanner(config));
+}
+
+async function end(service: RunningService, config: Config, exitCode: number): Promise<void> {
+  const overdue = setTimeout(() => process.exit(1), config.shutdownTimeout + GRACE_MS);
+  await service.stop();
+  clearTimeout(overdue);
+  process.exit(exitCode);
+}
+
+main().catch((error: unknown) => {
+  const readable = error instanceof ConfigError || error instanceof Error;
+  process.stderr.write(`${readable ? error.message : String(error)}\n`);
+  process.exit(1);
+});

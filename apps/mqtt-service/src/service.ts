@@ -1,0 +1,109 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { LoggerService } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import type { NestExpressApplication } from '@nestjs/platform-express';
+import { CommandRow } from '#commands';
+import { DeviceRow } from '#devices';
+import {
+  Database,
+  EmbeddedBroker,
+  EmbeddedPostgres,
+  Inbox,
+  jsonBodyGuard,
+  MqttConnection,
+  MqttTransport,
+  OriginWsAdapter,
+  portError,
+  ProblemFilter,
+  serveApiDocumentation,
+  validationPipe,
+  type Config,
+} from '#platform';
+import { AppModule } from './app.module.js';
+import { ServiceHealth } from './health/service-health.js';
+import { VERSION } from './version.js';
+
+const DATABASE_NAME = 'mqtt_db';
+const MAX_BODY_BYTES = 100 * 1024;
+
+/** A service that serves. */
+export interface RunningService {
+  /** Finishes what has begun, within SHUTDOWN_TIMEOUT, and leaves nothing running. */
+  stop(): Promise<void>;
+  /** Calls back when the embedded PostgreSQL has died: without it there is nothing left to serve. */
+  onFatal(listener: (reason: string) => void): void;
+}
+
+/**
+ * Starts everything, in this order: embedded servers where none are configured, the database connection,
+ * HTTP and WebSocket, MQTT. It serves as soon as HTTP listens; database and broker join when they can.
+ * @throws Error that names the variable to change, when a port is taken or an embedded server can't start.
+ */
+export async function startService(config: Config, logger: LoggerService): Promise<RunningService> {
+  const postgres =
+    config.databaseUrl === undefined ? await EmbeddedPostgres.start(config.dataDir, DATABASE_NAME) : null;
+  let broker: EmbeddedBroker | null = null;
+  let app: NestExpressApplication | null = null;
+  let database: Database | null = null;
+  try {
+    broker = config.mqtt.embedded ? await EmbeddedBroker.start(config.mqtt) : null;
+    database = new Database(postgres?.url ?? config.databaseUrl ?? '', [DeviceRow, CommandRow]);
+    const connected = database.start();
+    // The embedded one is there already; an external one may be away for long.
+    if (postgres) await connected;
+    app = await NestFactory.create<NestExpressApplication>(AppModule.with({ config, database, broker }), {
+      logger,
+      bodyParser: false,
+      forceCloseConnections: true,
+      abortOnError: false,
+    });
+    prepareHttp(app, config);
+    await app.listen(config.port, config.host).catch((error: unknown) => {
+      throw portError('PORT', config.port, error);
+    });
+    app.connectMicroservice({ strategy: app.get(MqttTransport) });
+    await app.startAllMicroservices();
+  } catch (error) {
+    await stopAll(config, { app, database, broker, postgres });
+    throw error;
+  }
+  const parts = { app, database, broker, postgres };
+  let stopped: Promise<void> | undefined;
+  return {
+    stop: () => (stopped ??= stopAll(config, parts)),
+    onFatal: (listener) => postgres?.onUnexpectedExit(listener),
+  };
+}
+
+function prepareHttp(app: NestExpressApplication, config: Config): void {
+  app.disable('x-powered-by');
+  app.useBodyParser('json', { limit: MAX_BODY_BYTES });
+  app.use(jsonBodyGuard());
+  app.useGlobalPipes(validationPipe());
+  app.useGlobalFilters(new ProblemFilter());
+  app.useWebSocketAdapter(new OriginWsAdapter(app, config));
+  serveApiDocumentation(app, VERSION);
+}
+
+interface Parts {
+  readonly app: NestExpressApplication | null;
+  readonly database: Database | null;
+  readonly broker: EmbeddedBroker | null;
+  readonly postgres: EmbeddedPostgres | null;
+}
+
+/** Intake first, then what was begun, then the doors, then the ground everything stands on. */
+async function stopAll(config: Config, { app, database, broker, postgres }: Parts): Promise<void> {
+  if (app) {
+    const transport = app.get(MqttTransport);
+    app.get(ServiceHealth).announceStop();
+    transport.stopIntake();
+    await Promise.race([transport.drain(), sleep(config.shutdownTimeout, undefined, { ref: false })]);
+    app.get(Inbox).stop();
+    await app.close();
+    await app.get(MqttConnection).close();
+  }
+  await database?.stop();
+  await broker?.stop();
+  await postgres?.stop();
+}
