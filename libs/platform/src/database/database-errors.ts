@@ -16,14 +16,15 @@ const SQLSTATE = /^[0-9A-Z]{5}$/;
 /** The database can't be reached or can't serve now; the same statement may succeed later. */
 export function isDatabaseUnavailable(error: unknown): boolean {
   const code = errorCode(error);
-  if (code !== null && SQLSTATE.test(code)) {
-    return TRANSIENT_CLASSES.has(code.slice(0, 2)) || code === READ_ONLY_TRANSACTION;
-  }
+  // First, because EPIPE looks like an SQLSTATE.
   if (
     code !== null &&
     /^(ECONN|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EPIPE|EHOSTUNREACH|ENETUNREACH|ENOENT)/.test(code)
   )
     return true;
+  if (code !== null && SQLSTATE.test(code)) {
+    return TRANSIENT_CLASSES.has(code.slice(0, 2)) || code === READ_ONLY_TRANSACTION;
+  }
   // pg raises these without a code.
   return (
     error instanceof Error &&

@@ -1,3 +1,4 @@
+import { findJsonFlaw } from '#kernel';
 import { validationFailed } from './validation.js';
 
 /** Makes an opaque page cursor of a row's sort key. */
@@ -25,7 +26,8 @@ export function decodeCursor<const Shape extends readonly ('string' | 'number')[
     key.length !== shape.length ||
     !key.every(
       (part, index) =>
-        typeof part === shape[index] && (typeof part === 'string' || Number.isSafeInteger(part)),
+        typeof part === shape[index] &&
+        (typeof part === 'string' ? findJsonFlaw(part) === null : Number.isSafeInteger(part)),
     )
   ) {
     throw validationFailed([{ field: 'cursor', message: 'is not a cursor of this list' }]);
