@@ -11,7 +11,7 @@ async function main(): Promise<void> {
   const logger = new PinoLogger(config);
   // A signal may come while it still starts: then it stops as soon as it has started.
   let service: RunningService | undefined;
-  let signalled = false;
+  let signalled = false as boolean;
   const stop = (): void => {
     signalled = true;
     if (service) void end(service, config, 0);
@@ -19,12 +19,13 @@ async function main(): Promise<void> {
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
 
-  service = await startService(config, logger);
-  service.onFatal((reason) => {
+  const running = await startService(config, logger);
+  service = running;
+  running.onFatal((reason) => {
     logger.fatal(`The embedded PostgreSQL has ended: ${reason}`, 'Service');
-    if (service) void end(service, config, 1);
+    void end(running, config, 1);
   });
-  if (signalled) await end(service, config, 0);
+  if (signalled) await end(running, config, 0);
   else process.stdout.write(await startupBanner(config));
 }
 

@@ -2,4 +2,4 @@ export { DevicePath } from './adapters/device.dto.js';
 export { DeviceRow } from './adapters/device.row.js';
 export { DeviceRegistry } from './application/device-registry.js';
 export { DevicesModule } from './devices.module.js';
-export { DEVICE_TYPES, isDeviceId, type Device, type DeviceType } from './domain/device.js';
+export { isDeviceId, type Device, type DeviceType } from './domain/device.js';

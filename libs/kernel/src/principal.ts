@@ -19,7 +19,7 @@ export const ROLE_SCOPES = {
   viewer: ['devices:read', 'readings:read', 'stream'],
   patient: ['readings:read', 'devices:read', 'stream'],
 } as const satisfies Record<string, readonly Scope[]>;
-export type Role = keyof typeof ROLE_SCOPES;
+type Role = keyof typeof ROLE_SCOPES;
 
 /** Claims of a verified token that decide what it may do. */
 export interface Claims {

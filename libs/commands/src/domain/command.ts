@@ -56,7 +56,7 @@ const NEXT: Readonly<Record<CommandStatus, readonly CommandStatus[]>> = {
 /** Names that the message to the device gives a meaning of its own. */
 export const RESERVED_PARAMETERS: readonly string[] = ['command', 'command_id', 'issued_at'];
 
-export function canBecome(from: CommandStatus, to: CommandStatus): boolean {
+function canBecome(from: CommandStatus, to: CommandStatus): boolean {
   return NEXT[from].includes(to);
 }
 

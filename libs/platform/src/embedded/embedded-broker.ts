@@ -39,7 +39,7 @@ export class EmbeddedBroker {
       server.listen(config.port, '127.0.0.1');
       await once(server, 'listening');
     } catch (error) {
-      await aedes.close();
+      aedes.close();
       throw portError('MQTT_BROKER_PORT', config.port, error);
     }
     return broker;
@@ -54,7 +54,7 @@ export class EmbeddedBroker {
   async stop(): Promise<void> {
     const closed = once(this.server, 'close');
     this.server.close();
-    await this.aedes.close();
+    this.aedes.close();
     for (const socket of this.sockets) socket.destroy();
     await closed;
   }
@@ -71,7 +71,7 @@ export class EmbeddedBroker {
     aedes.authenticate = (client, username, password, done) => {
       void this.authenticate(client, username, password?.toString('utf8')).then(
         () => done(null, true),
-        (refusal: AuthenticateError) => done(refusal, false),
+        (refusal: unknown) => done(refusal as AuthenticateError, false),
       );
     };
     aedes.authorizePublish = (client, packet, done) => {

@@ -229,7 +229,7 @@ async function initialise(
     );
   } catch (error) {
     const { stderr } = error as { stderr?: string };
-    throw new Error(`initdb failed: ${stderr?.trim() || String(error)}`);
+    throw new Error(`initdb failed: ${stderr?.trim() || String(error)}`, { cause: error });
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

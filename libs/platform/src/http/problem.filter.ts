@@ -127,7 +127,7 @@ function isBodyParseError(error: unknown): boolean {
       cause !== null &&
       'type' in cause &&
       cause.type === 'entity.parse.failed') ||
-    /JSON/.test(message)
+    message.includes('JSON')
   );
 }
 

@@ -104,8 +104,9 @@ export class Inbox {
           const second = await this.storeOrQuarantine(items.slice(middle), store);
           return first && second && [...first, ...second];
         }
-        this.logger.warn(`The database refused a message (${errorCode(error)}); it goes to quarantine`);
-        await this.quarantineRefused(items, errorCode(error) ?? 'unknown');
+        const code = errorCode(error) ?? 'unknown';
+        this.logger.warn(`The database refused a message (${code}); it goes to quarantine`);
+        await this.quarantineRefused(items, code);
         return [];
       }
     });

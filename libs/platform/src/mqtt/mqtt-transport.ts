@@ -128,10 +128,9 @@ export class MqttTransport extends ServerMqtt {
     );
     client.subscribe(request, (error, granted) => {
       const refused = (granted ?? []).filter((grant) => grant.qos !== 1).map((grant) => grant.topic);
-      if (error || refused.length > 0) {
-        this.logger.error(
-          `Subscription refused (${refused.join(', ') || error?.message}); trying again in 5 s`,
-        );
+      const problem = refused.length > 0 ? refused.join(', ') : error?.message;
+      if (problem !== undefined) {
+        this.logger.error(`Subscription refused (${problem}); trying again in 5 s`);
         setTimeout(() => {
           if (client.connected) this.subscribe(client);
         }, RESUBSCRIBE_MS).unref();

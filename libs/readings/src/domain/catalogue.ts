@@ -9,7 +9,7 @@ import {
 } from './units.js';
 
 /** A range with both ends included. */
-export interface Range {
+interface Range {
   readonly low: number;
   readonly high: number;
 }

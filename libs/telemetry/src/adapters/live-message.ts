@@ -59,31 +59,40 @@ function readFilter(data: Readonly<Record<string, unknown>>): StreamFilter {
       'data.since can not be answered yet; subscribe without it and read the history.',
     );
   }
-  const deviceIds = readList(data, 'device_ids', (item) => typeof item === 'string' && isDeviceId(item));
-  const patientIds = readList(data, 'patient_ids', (item) => Number.isInteger(item) && (item as number) > 0);
+  const deviceIds = readList(
+    data,
+    'device_ids',
+    (item): item is string => typeof item === 'string' && isDeviceId(item),
+  );
+  const patientIds = readList(
+    data,
+    'patient_ids',
+    (item): item is number => Number.isInteger(item) && (item as number) > 0,
+  );
   const metricTypes = readList(data, 'metric_types', (item) => typeof item === 'string');
   const events = readList(data, 'events', (item) => typeof item === 'string');
   return {
-    ...(deviceIds && { deviceIds: new Set(deviceIds as string[]) }),
-    ...(patientIds && { patientIds: new Set(patientIds as number[]) }),
+    ...(deviceIds && { deviceIds: new Set(deviceIds) }),
+    ...(patientIds && { patientIds: new Set(patientIds) }),
     ...(metricTypes && {
-      metricTypes: new Set([...(metricTypes as string[]), ...expandMetricTypes(metricTypes as string[])]),
+      metricTypes: new Set([...metricTypes, ...expandMetricTypes(metricTypes)]),
     }),
-    ...(events && { events: new Set(events as string[]) }),
+    ...(events && { events: new Set(events) }),
   };
 }
 
-function readList(
+function readList<T>(
   data: Readonly<Record<string, unknown>>,
   field: string,
-  accepts: (item: unknown) => boolean,
-): readonly unknown[] | undefined {
+  accepts: (item: unknown) => item is T,
+): readonly T[] | undefined {
   const list = data[field];
   if (list === undefined) return undefined;
-  if (!Array.isArray(list) || list.length > MAX_LIST || !list.every(accepts)) {
+  const items: readonly unknown[] | null = Array.isArray(list) ? list : null;
+  if (!items || items.length > MAX_LIST || !items.every(accepts)) {
     throw invalid('invalid_message', `data.${field} is not a list of up to ${MAX_LIST} such values.`);
   }
-  return list;
+  return items;
 }
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {

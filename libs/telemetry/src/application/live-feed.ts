@@ -11,7 +11,7 @@ export interface Watcher {
 }
 
 /** Serialises an event for watchers. */
-export function liveMessage(event: DomainEvent): Buffer {
+function liveMessage(event: DomainEvent): Buffer {
   return Buffer.from(
     JSON.stringify({ event: event.type, id: event.id, time: event.time, data: eventData(event) }),
   );
