@@ -89,15 +89,16 @@ export function loadConfig(): Config {
  * @throws ConfigError naming every wrong or missing value at once.
  */
 export function parseConfig(env: Readonly<Record<string, string | undefined>>): Config {
+  const wrong: string[] = [];
+  const values = parseVariables(env, wrong);
   const problems: string[] = [];
-  const values = parseVariables(env, problems);
-  if (problems.length > 0) throw new ConfigError(problems);
 
   const production = values.NODE_ENV === 'production';
   const databaseEmbedded = values.DATABASE_URL === undefined;
   const brokerEmbedded = values.MQTT_BROKER_HOST === undefined;
   const brokerAccess = values.BROKER_ACCESS ?? (brokerEmbedded ? 'embedded' : 'none');
-  const allowAnonymous = values.WS_ALLOW_ANONYMOUS ?? (databaseEmbedded && brokerEmbedded && !production);
+  const host = values.HOST ?? (databaseEmbedded || brokerEmbedded ? '127.0.0.1' : '0.0.0.0');
+  const embeddedDefault = databaseEmbedded && brokerEmbedded && !production && isLoopback(host);
 
   const topics = {
     data: values.MQTT_TOPIC_DEVICES,
@@ -108,7 +109,9 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
   };
   const deviceTopics = [topics.data, topics.status, topics.commands, topics.responses];
   if (new Set(deviceTopics).size < deviceTopics.length) {
-    problems.push('MQTT_TOPIC_DEVICES, _STATUS, _COMMANDS and _RESPONSES: expected four different topics');
+    problems.push(
+      'MQTT_TOPIC_DEVICES, MQTT_TOPIC_STATUS, MQTT_TOPIC_COMMANDS, MQTT_TOPIC_RESPONSES: expected four different topics',
+    );
   }
   if (brokerAccess === 'embedded' && !brokerEmbedded) {
     problems.push('BROKER_ACCESS: embedded needs the embedded broker (no MQTT_BROKER_HOST)');
@@ -118,11 +121,14 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     problems.push(`${keySources.join(', ')}: expected one of them, not several`);
   }
   if (production) problems.push(...productionProblems(values));
-  if (problems.length > 0) throw new ConfigError(problems);
+  // What follows from a wrong value is not worth a line of its own.
+  const wrongNames = wrong.map((problem) => new RegExp(`\\b${problem.slice(0, problem.indexOf(':'))}\\b`));
+  wrong.push(...problems.filter((problem) => !wrongNames.some((name) => name.test(problem))));
+  if (wrong.length > 0) throw new ConfigError(wrong);
 
   return deepFreeze<Config>({
     production,
-    host: values.HOST ?? (databaseEmbedded || brokerEmbedded ? '127.0.0.1' : '0.0.0.0'),
+    host,
     port: values.PORT,
     logLevel: values.LOG_LEVEL,
     dataDir: resolve(values.DATA_DIR),
@@ -141,7 +147,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     brokerAccess,
     auth: {
       secret: values.JWT_SECRET,
-      publicKey: values.JWT_PUBLIC_KEY?.replaceAll('\\n', '\n'),
+      publicKey: values.JWT_PUBLIC_KEY,
       jwksUri: values.JWT_JWKS_URI,
       issuer: values.JWT_ISSUER,
       audience: values.JWT_AUDIENCE,
@@ -150,9 +156,9 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     deviceOfflineAfter: values.DEVICE_OFFLINE_AFTER,
     commandExpiresAfter: values.COMMAND_EXPIRES_AFTER,
     webSocket: {
-      allowAnonymous,
+      allowAnonymous: values.WS_ALLOW_ANONYMOUS ?? embeddedDefault,
       allowedOrigins: values.WS_ALLOWED_ORIGINS,
-      allowLoopbackOrigins: databaseEmbedded && brokerEmbedded && !production,
+      allowLoopbackOrigins: embeddedDefault,
       maxBuffer: values.WS_MAX_BUFFER,
     },
     shutdownTimeout: values.SHUTDOWN_TIMEOUT,
@@ -191,6 +197,10 @@ function productionProblems(values: Environment): string[] {
   }
   if (values.WS_ALLOW_ANONYMOUS) problems.push('WS_ALLOW_ANONYMOUS: production allows no anonymous access');
   return problems;
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
 function isTlsDatabase(url: string): boolean {

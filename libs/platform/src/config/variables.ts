@@ -1,3 +1,4 @@
+import { createPublicKey } from 'node:crypto';
 import { parseDuration } from '#kernel';
 
 /** One environment variable: its name is the key it stands under in {@link VARIABLES}. */
@@ -86,6 +87,23 @@ const postgresUrl = (value: string): string => {
   return value;
 };
 
+const httpUrl = (value: string): string => {
+  if (!/^https?:\/\//.test(value) || !URL.canParse(value)) throw new Error('expected an http(s) address');
+  return value;
+};
+
+/** A PEM text; where it had to be written on one line, with `\n` for its line ends. */
+const publicKey = (value: string): string => {
+  const pem = value.replaceAll('\\n', '\n');
+  try {
+    const { asymmetricKeyType, asymmetricKeyDetails } = createPublicKey(pem);
+    if (asymmetricKeyType === 'rsa' || asymmetricKeyDetails?.namedCurve === 'prime256v1') return pem;
+  } catch {
+    // Refused below; what OpenSSL says of it helps nobody.
+  }
+  throw new Error('expected a PEM public key, RSA or P-256');
+};
+
 /** Every variable the service reads, the seed's first and under the seed's names. */
 export const VARIABLES = {
   DATABASE_URL: variable(
@@ -157,8 +175,12 @@ export const VARIABLES = {
     'HS256 secret, at least 32 bytes in production; unset in development: generated in DATA_DIR',
     optional(text),
   ),
-  JWT_PUBLIC_KEY: variable('', 'PEM public key; accepts RS256 or ES256 instead of HS256', optional(text)),
-  JWT_JWKS_URI: variable('', 'JWKS address; accepts RS256 and ES256 instead of HS256', optional(text)),
+  JWT_PUBLIC_KEY: variable(
+    '',
+    'PEM public key; accepts RS256 or ES256 instead of HS256',
+    optional(publicKey),
+  ),
+  JWT_JWKS_URI: variable('', 'JWKS address; accepts RS256 and ES256 instead of HS256', optional(httpUrl)),
   JWT_ISSUER: variable('', 'required iss claim', optional(text)),
   JWT_AUDIENCE: variable('', 'required aud claim', optional(text)),
   INGEST_BATCH_SIZE: variable('500', 'messages committed together, at most', integer(1, 10_000)),
@@ -171,7 +193,7 @@ export const VARIABLES = {
   COMMAND_EXPIRES_AFTER: variable('1h', 'time a command has to be completed when it names none', duration),
   WS_ALLOW_ANONYMOUS: variable(
     '',
-    'true lets WebSocket clients in without a token; unset: true only when both servers are embedded',
+    'true lets WebSocket clients in without a token; unset: true only with both servers embedded and a loopback HOST',
     optional(boolean),
   ),
   WS_ALLOWED_ORIGINS: variable(
@@ -202,7 +224,7 @@ const EMPTY_IS_A_VALUE: ReadonlySet<string> = new Set([
 /**
  * Parses all variables.
  * @param env names to texts, such as the process environment.
- * @param problems receives one line for each value that can't be used.
+ * @param problems receives one line for each value that can't be used; its default stands in for it.
  */
 export function parseVariables(
   env: Readonly<Record<string, string | undefined>>,
@@ -216,6 +238,7 @@ export function parseVariables(
       values[name] = spec.parse(raw);
     } catch (error) {
       problems.push(`${name}: ${error instanceof Error ? error.message : 'not usable'}`);
+      values[name] = spec.parse(spec.default);
     }
   }
   return values as Environment;

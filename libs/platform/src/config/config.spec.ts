@@ -1,0 +1,227 @@
+import { generateKeyPairSync } from 'node:crypto';
+import { ConfigError, parseConfig, type Config } from './config.js';
+
+type Env = Readonly<Record<string, string>>;
+
+/** What the start is refused for. */
+function problemsOf(env: Env): readonly string[] {
+  try {
+    parseConfig(env);
+    return [];
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems;
+    throw error;
+  }
+}
+
+const PEM = { type: 'spki', format: 'pem' } as const;
+const P256 = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export(PEM).toString();
+const P384 = generateKeyPairSync('ec', { namedCurve: 'P-384' }).publicKey.export(PEM).toString();
+
+/** As sections "Database" to "Topics" of the seed have it. */
+const SEED: Env = {
+  DATABASE_URL: 'postgresql://postgres:postgres@localhost:5432/mqtt_db',
+  PORT: '8004',
+  LOG_LEVEL: 'INFO',
+  MQTT_BROKER_HOST: 'localhost',
+  MQTT_BROKER_PORT: '1883',
+  MQTT_USERNAME: 'mqtt_user',
+  MQTT_PASSWORD: 'mqtt_password',
+  MQTT_CLIENT_ID: 'hduce_mqtt_service',
+  MQTT_TOPIC_DEVICES: 'devices/+/data',
+  MQTT_TOPIC_STATUS: 'devices/+/status',
+  MQTT_TOPIC_COMMANDS: 'devices/+/commands',
+};
+
+const PRODUCTION: Env = {
+  NODE_ENV: 'production',
+  DATABASE_URL: 'postgresql://mqtt:secret@db.example:5432/mqtt_db?sslmode=verify-full',
+  MQTT_BROKER_HOST: 'broker.example',
+  MQTT_USERNAME: 'mqtt_service',
+  MQTT_PASSWORD: 'not the default',
+  JWT_SECRET: 's'.repeat(32),
+  ALLOW_INSECURE_TRANSPORT: 'true',
+};
+
+describe('parseConfig', () => {
+  it('needs nothing: servers are embedded and listen on loopback', () => {
+    expect(parseConfig({})).toMatchObject({
+      production: false,
+      host: '127.0.0.1',
+      port: 8004,
+      logLevel: 'INFO',
+      databaseUrl: undefined,
+      mqtt: {
+        embedded: true,
+        host: '127.0.0.1',
+        port: 1883,
+        protocolVersion: 4,
+        topics: {
+          data: 'devices/+/data',
+          status: 'devices/+/status',
+          commands: 'devices/+/commands',
+          responses: 'devices/+/responses',
+          events: 'events',
+        },
+      },
+      brokerAccess: 'embedded',
+      auth: { secret: undefined, publicKey: undefined, jwksUri: undefined },
+      deviceOfflineAfter: 300_000,
+      commandExpiresAfter: 3_600_000,
+      webSocket: { allowAnonymous: true, allowLoopbackOrigins: true, maxBuffer: 1_048_576 },
+    });
+  });
+
+  it("takes the seed's environment as it stands", () => {
+    expect(parseConfig(SEED)).toMatchObject({
+      host: '0.0.0.0',
+      databaseUrl: SEED['DATABASE_URL'],
+      mqtt: { embedded: false, host: 'localhost', username: 'mqtt_user', protocolVersion: 5 },
+      brokerAccess: 'none',
+      webSocket: { allowAnonymous: false, allowLoopbackOrigins: false },
+    });
+  });
+
+  it('takes an empty value for an unset one', () => {
+    const empty = Object.fromEntries(
+      ['DATABASE_URL', 'PORT', 'MQTT_BROKER_HOST', 'JWT_SECRET', 'NODE_ENV', 'HOST', 'MQTT_TOPIC_STATUS'].map(
+        (name) => [name, ' '],
+      ),
+    );
+    expect(parseConfig(empty)).toEqual(parseConfig({}));
+  });
+
+  it('takes empty event topics and broker accounts at their word', () => {
+    const { mqtt } = parseConfig({ ...SEED, MQTT_TOPIC_EVENTS: '', MQTT_USERNAME: '', MQTT_PASSWORD: '' });
+    expect(mqtt).toMatchObject({ topics: { events: '' }, username: undefined, password: undefined });
+  });
+
+  it('reads a PEM key written on one line', () => {
+    expect(parseConfig({ JWT_PUBLIC_KEY: P256.trim().replaceAll('\n', '\\n') }).auth.publicKey).toBe(
+      P256.trim(),
+    );
+  });
+
+  it('cannot be changed', () => {
+    const config = parseConfig({}) as { port: number; mqtt: { topics: { data: string } } };
+    expect(() => (config.port = 1)).toThrow(TypeError);
+    expect(() => (config.mqtt.topics.data = 'x')).toThrow(TypeError);
+  });
+
+  it.each([
+    ['PORT', '0'],
+    ['PORT', '65536'],
+    ['PORT', '80.5'],
+    ['PORT', '0x50'],
+    ['LOG_LEVEL', 'loud'],
+    ['DATABASE_URL', 'mysql://localhost/mqtt_db'],
+    ['DATABASE_URL', 'postgresql://localhost:port/mqtt_db'],
+    ['MQTT_PROTOCOL_VERSION', '4'],
+    ['MQTT_INFLIGHT', '0'],
+    ['BROKER_ACCESS', 'all'],
+    ['ALLOW_INSECURE_TRANSPORT', 'yes'],
+    ['WS_ALLOW_ANONYMOUS', '1'],
+    ['WS_MAX_BUFFER', '-1'],
+    ['DEVICE_OFFLINE_AFTER', '5'],
+    ['COMMAND_EXPIRES_AFTER', 'never'],
+    ['JWT_JWKS_URI', 'keys.example/jwks.json'],
+    ['JWT_JWKS_URI', 'file:///etc/jwks.json'],
+    ['JWT_PUBLIC_KEY', 'ssh-rsa AAAA'],
+    ['JWT_PUBLIC_KEY', P384],
+    ['MQTT_TOPIC_DEVICES', 'devices/data'],
+    ['MQTT_TOPIC_DEVICES', 'devices/+/+'],
+    ['MQTT_TOPIC_DEVICES', 'devices/#'],
+    ['MQTT_TOPIC_STATUS', 'devices/+/#'],
+    ['MQTT_TOPIC_COMMANDS', 'devices/x+/commands'],
+    ['MQTT_TOPIC_COMMANDS', 'devices/+/c+'],
+    ['MQTT_TOPIC_RESPONSES', '$share/group/+/responses'],
+    ['MQTT_TOPIC_EVENTS', 'events/+'],
+    ['MQTT_TOPIC_EVENTS', 'events/#'],
+    ['MQTT_TOPIC_EVENTS', 'events/'],
+    ['MQTT_TOPIC_EVENTS', '/events'],
+  ])('refuses %s=%s', (name, value) => {
+    expect(problemsOf({ [name]: value })).toEqual([expect.stringMatching(`^${name}: expected `)]);
+  });
+
+  it.each(['+/data', 'a/+', 'a/b/+/c', '+'])('takes the device topic %s', (topic) => {
+    expect(parseConfig({ MQTT_TOPIC_DEVICES: topic }).mqtt.topics.data).toBe(topic);
+  });
+
+  it.each<[Env, string]>([
+    [{ MQTT_TOPIC_STATUS: 'devices/+/data' }, 'expected four different topics'],
+    [{ MQTT_BROKER_HOST: 'localhost', BROKER_ACCESS: 'embedded' }, 'embedded needs the embedded broker'],
+    [{ JWT_SECRET: 'x', JWT_JWKS_URI: 'https://keys.example/jwks' }, 'expected one of them'],
+  ])('refuses what does not go together: %j', (env, problem) => {
+    expect(problemsOf(env)).toEqual([expect.stringContaining(problem)]);
+  });
+
+  it('names everything that is wrong at once, and nothing that only follows from it', () => {
+    const env = {
+      ...PRODUCTION,
+      PORT: 'x',
+      DATABASE_URL: 'mysql://db',
+      LOG_LEVEL: 'loud',
+      JWT_SECRET: 'short',
+    };
+    const problems = problemsOf(env);
+    expect(problems.map((problem) => problem.split(':')[0])).toEqual([
+      'DATABASE_URL',
+      'PORT',
+      'LOG_LEVEL',
+      'JWT_SECRET',
+    ]);
+    expect(new ConfigError(problems).message).toContain(
+      problems.map((problem) => `  - ${problem}`).join('\n'),
+    );
+  });
+
+  it.each<[string, Env, Config['webSocket']['allowAnonymous']]>([
+    ['an external broker', { MQTT_BROKER_HOST: 'localhost' }, false],
+    ['an external database', { DATABASE_URL: 'postgresql://localhost/mqtt_db' }, false],
+    ['a HOST others can reach', { HOST: '0.0.0.0' }, false],
+    ['a HOST on loopback', { HOST: '::1' }, true],
+    ['an explicit no', { WS_ALLOW_ANONYMOUS: 'false' }, false],
+    ['an explicit yes', { ...SEED, WS_ALLOW_ANONYMOUS: 'true' }, true],
+  ])('lets nobody watch without a token but on the embedded default: %s', (_what, env, allowed) => {
+    expect(parseConfig(env).webSocket.allowAnonymous).toBe(allowed);
+  });
+});
+
+describe('NODE_ENV=production', () => {
+  it.each<[string, Env]>([
+    ['a secret of 32 bytes', {}],
+    ['a secret of 32 bytes in fewer characters', { JWT_SECRET: 'é'.repeat(16) }],
+    ['a public key', { JWT_SECRET: '', JWT_PUBLIC_KEY: P256 }],
+    ['a key server', { JWT_SECRET: '', JWT_JWKS_URI: 'https://keys.example/jwks' }],
+  ])('serves with %s', (_what, env) => {
+    expect(parseConfig({ ...PRODUCTION, ...env })).toMatchObject({
+      production: true,
+      webSocket: { allowAnonymous: false, allowLoopbackOrigins: false },
+    });
+  });
+
+  it.each<[string, Env]>([
+    ['DATABASE_URL', { DATABASE_URL: '' }],
+    ['MQTT_BROKER_HOST', { MQTT_BROKER_HOST: '' }],
+    ['MQTT_BROKER_HOST', { ALLOW_INSECURE_TRANSPORT: '' }],
+    ['MQTT_USERNAME', { MQTT_USERNAME: '' }],
+    ['MQTT_PASSWORD', { MQTT_PASSWORD: '' }],
+    ['MQTT_PASSWORD', { MQTT_PASSWORD: 'mqtt_password' }],
+    ['JWT_SECRET', { JWT_SECRET: '' }],
+    ['JWT_SECRET', { JWT_SECRET: 's'.repeat(31) }],
+    ['WS_ALLOW_ANONYMOUS', { WS_ALLOW_ANONYMOUS: 'true' }],
+  ])('refuses %s: %j', (name, env) => {
+    expect(problemsOf({ ...PRODUCTION, ...env })).toEqual([expect.stringMatching(`^${name}\\b`)]);
+  });
+
+  it.each(['?sslmode=require', '?sslmode=disable', ''])(
+    'refuses a database connection that is not verified (%j) unless told otherwise',
+    (query) => {
+      const env = { ...PRODUCTION, DATABASE_URL: `postgresql://mqtt:secret@db.example/mqtt_db${query}` };
+      expect(problemsOf(env)).toEqual([]);
+      expect(problemsOf({ ...env, ALLOW_INSECURE_TRANSPORT: 'false' })).toContainEqual(
+        expect.stringMatching('^DATABASE_URL: production needs sslmode=verify-full'),
+      );
+    },
+  );
+});
