@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { DomainError } from './domain-error.js';
+import type { DomainError } from './domain-error.js';
 import { Principal, SCOPES, type Claims, type Scope } from './principal.js';
 
 const scopesOf = (claims: Claims): Scope[] =>

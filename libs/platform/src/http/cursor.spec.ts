@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { DomainError } from '#kernel';
+import type { DomainError } from '#kernel';
 import { decodeCursor, encodeCursor } from './cursor.js';
 
 const refused = expect.objectContaining<Partial<DomainError>>({
