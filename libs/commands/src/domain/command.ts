@@ -60,9 +60,10 @@ function canBecome(from: CommandStatus, to: CommandStatus): boolean {
   return NEXT[from].includes(to);
 }
 
-/** The broker took the command. */
+/** The broker took the command. One that was answered or ended meanwhile keeps its status. */
 export function sent(command: Command, at: Date): Command {
-  return { ...command, status: 'sent', sentAt: at, attempts: command.attempts + 1 };
+  const status = canBecome(command.status, 'sent') ? 'sent' : command.status;
+  return { ...command, status, sentAt: at, attempts: command.attempts + 1 };
 }
 
 /** @throws DomainError conflict/command_not_cancellable once it is on its way or done with. */
