@@ -33,6 +33,8 @@ const common = {
 };
 
 export default {
+  testTimeout: 60_000,
+  maxWorkers: 2,
   projects: [
     { ...common, displayName: 'unit', testMatch: ['<rootDir>/{apps,libs}/**/*.spec.ts'] },
     {
@@ -43,6 +45,4 @@ export default {
       globalTeardown: '<rootDir>/test/support/global-teardown.mjs',
     },
   ],
-  testTimeout: 60_000,
-  maxWorkers: 2,
 };

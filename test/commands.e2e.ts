@@ -1,0 +1,168 @@
+import type { IPublishPacket, MqttClient } from 'mqtt';
+import { brokersHere, startBroker, type BrokerUnderTest } from './support/brokers.js';
+import { createDatabase, type TestDatabase } from './support/database.js';
+import { Service } from './support/service.js';
+import { until } from './support/until.js';
+
+describe.each(brokersHere())('commands by way of %s', (kind) => {
+  let database: TestDatabase;
+  let broker: BrokerUnderTest;
+  let service: Service;
+  let device: MqttClient;
+  const received: { topic: string; body: Record<string, unknown>; packet: IPublishPacket }[] = [];
+
+  beforeAll(async () => {
+    [database, broker] = await Promise.all([createDatabase(), startBroker(kind)]);
+    service = await Service.start({ DATABASE_URL: database.url, ...broker.env });
+    device = await service.mqtt({ protocolVersion: kind === 'mosquitto 5' ? 5 : 4 });
+    device.on('message', (topic, payload, packet) =>
+      received.push({ topic, body: JSON.parse(payload.toString('utf8')) as Record<string, unknown>, packet }),
+    );
+    await device.subscribeAsync('devices/+/commands', { qos: 1 });
+    for (const id of ['pump_1', 'pump_2']) await service.register(id, 'pulse_oximeter');
+  });
+  afterAll(async () => {
+    await device.endAsync();
+    await service.remove();
+    await broker.stop();
+    await database.drop();
+  });
+
+  const online = (id: string): Promise<unknown> =>
+    device.publishAsync(`devices/${id}/status`, JSON.stringify({ status: 'online' }), { qos: 1 });
+  const respond = (id: string, body: object): Promise<unknown> =>
+    device.publishAsync(`devices/${id}/responses`, JSON.stringify(body), { qos: 1 });
+  const statusOf = async (id: string, commandId: string): Promise<string> =>
+    (await service.read(`/devices/${id}/commands/${commandId}`)).body.status as string;
+
+  it('keeps an offline device’s commands in order and sends them when it comes online', async () => {
+    const ids: string[] = [];
+    for (const interval of [1, 2, 3]) {
+      const { status, body } = await service.post('/devices/pump_1/command', {
+        command: 'set_interval',
+        parameters: { interval },
+      });
+      expect({ status, ledger: body.status }).toEqual({ status: 202, ledger: 'queued' });
+      ids.push(body.command_id);
+    }
+    const cancelled = await service.post('/devices/pump_1/command', { command: 'restart' });
+    const cancel = `/devices/pump_1/commands/${cancelled.body.command_id}/cancel`;
+    expect((await service.post(cancel, {})).body.status).toBe('cancelled');
+    expect(received).toEqual([]);
+
+    await online('pump_1');
+    await until('the commands', () => received.length === 3);
+    expect(received.map(({ body }) => [body['interval'], body['command_id']])).toEqual(
+      ids.map((id, i) => [i + 1, id]),
+    );
+    await until('the ledger', async () => (await statusOf('pump_1', ids[2] ?? '')) === 'sent');
+    expect((await service.post(cancel, {})).body.code).toBe('command_not_cancellable');
+    if (kind === 'mosquitto 5') {
+      expect(received[0]?.packet.properties).toMatchObject({
+        responseTopic: 'devices/pump_1/responses',
+        correlationData: Buffer.from(ids[0] ?? ''),
+        messageExpiryInterval: expect.any(Number),
+      });
+    }
+  });
+
+  it('follows the device’s answers, and tells', async () => {
+    const watcher = await service.live(`?token=${await service.token()}`);
+    await watcher.hear('connected');
+    const { body } = await service.post('/devices/pump_1/command', { command: 'measure_now' });
+    const { command_id: id } = body;
+    await respond('pump_1', { command_id: id, status: 'acknowledged' });
+    await until('the acknowledgement', async () => (await statusOf('pump_1', id)) === 'acknowledged');
+    await respond('pump_1', { command_id: id, status: 'completed', result: { spo2: 98 } });
+    await watcher.hear('command.completed', (data) => data['command_id'] === id);
+    await respond('pump_1', { command_id: id, status: 'failed', error: 'late' });
+    await respond('pump_1', { command_id: id, status: 'completed', result: { spo2: 98 } });
+    const ledger = await service.read(`/devices/pump_1/commands/${id}`);
+    expect(ledger.body).toMatchObject({
+      status: 'completed',
+      result: { spo2: 98 },
+      error: null,
+      attempts: 1,
+    });
+    const told = watcher.messages.filter(({ data }) => data['command_id'] === id).map(({ event }) => event);
+    expect(told).toEqual(['command.queued', 'command.sent', 'command.acknowledged', 'command.completed']);
+    watcher.end();
+  });
+
+  it('quarantines answers to another device’s command, to none, and malformed ones', async () => {
+    const { body } = await service.post('/devices/pump_1/command', { command: 'identify' });
+    await respond('pump_2', { command_id: body.command_id, status: 'completed' });
+    await respond('pump_1', { command_id: '00000000-0000-4000-8000-000000000000', status: 'completed' });
+    await respond('pump_1', { command_id: body.command_id, status: 'done' });
+    const rows = await until('the quarantine', async () => {
+      const found = await database.query<{ reason: string }>(
+        'SELECT reason FROM rejected_messages ORDER BY id',
+      );
+      return found.length === 3 && found;
+    });
+    expect(rows.map(({ reason }) => reason)).toEqual([
+      'device_id_mismatch',
+      'invalid_payload',
+      'invalid_payload',
+    ]);
+    expect(await statusOf('pump_1', body.command_id)).toBe('sent');
+  });
+
+  it('expires what is not done in time, and records a late answer', async () => {
+    const { body } = await service.post('/devices/pump_2/command', {
+      command: 'restart',
+      expires_in: '500ms',
+    });
+    await until('the expiry', async () => (await statusOf('pump_2', body.command_id)) === 'expired');
+    await respond('pump_2', { command_id: body.command_id, status: 'completed', result: 1 });
+    const late = await until('the late answer', async () => {
+      const answer = await service.read(`/devices/pump_2/commands/${body.command_id}`);
+      return answer.body.completed_at !== null && answer.body;
+    });
+    expect(late).toMatchObject({ status: 'expired', result: 1 });
+    await online('pump_2');
+    await until(
+      'pump_2 to be online',
+      async () => (await service.read('/devices/pump_2')).body.status === 'online',
+    );
+    expect(received.some(({ topic }) => topic === 'devices/pump_2/commands')).toBe(false);
+  });
+
+  it('refuses reserved parameter names, unknown devices and unusable bodies', async () => {
+    const send = async (body: unknown, id = 'pump_1'): Promise<[number, string, unknown]> => {
+      const answer = await service.post(`/devices/${id}/command`, body);
+      return [answer.status, answer.body.code, answer.body.errors?.[0]?.field];
+    };
+    expect(await send({ command: 'x', parameters: { command_id: '1' } })).toEqual([
+      400,
+      'validation_failed',
+      'parameters.command_id',
+    ]);
+    expect(await send({ command: '' })).toEqual([400, 'validation_failed', 'command']);
+    expect(await send({ command: 'x', parameters: [1] })).toEqual([400, 'validation_failed', 'parameters']);
+    expect(await send({ command: 'x', expires_in: 'soon' })).toEqual([
+      400,
+      'validation_failed',
+      'expires_in',
+    ]);
+    expect(await send({ command: 'x' }, 'nobody')).toEqual([404, 'device_not_found', undefined]);
+    expect((await service.read('/devices/pump_1/commands/not-a-uuid')).status).toBe(400);
+    const unknown = '/devices/pump_1/commands/00000000-0000-4000-8000-000000000000';
+    expect((await service.read(unknown)).body.code).toBe('command_not_found');
+  });
+
+  it('lists the ledger, newest first, page by page', async () => {
+    const first = await service.read('/devices/pump_1/commands?limit=2');
+    const second = await service.read(`/devices/pump_1/commands?limit=100&cursor=${first.body.next_cursor}`);
+    const commands = [...first.body.data, ...second.body.data] as { command: string; created_at: string }[];
+    expect(commands.map(({ command }) => command)).toEqual([
+      'identify',
+      'measure_now',
+      'restart',
+      'set_interval',
+      'set_interval',
+      'set_interval',
+    ]);
+    expect(second.body.next_cursor).toBeNull();
+  });
+});

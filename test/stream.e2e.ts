@@ -1,0 +1,192 @@
+import type { MqttClient } from 'mqtt';
+import { WebSocket } from 'ws';
+import { createDatabase, type TestDatabase } from './support/database.js';
+import { LiveClient } from './support/live-client.js';
+import { Service } from './support/service.js';
+import { until } from './support/until.js';
+
+describe('the WebSocket /ws/mqtt', () => {
+  let database: TestDatabase;
+  let service: Service;
+  let device: MqttClient;
+  let witness: LiveClient;
+  let minute = 0;
+
+  beforeAll(async () => {
+    database = await createDatabase();
+    service = await Service.start({ DATABASE_URL: database.url, WS_ALLOWED_ORIGINS: 'https://ward.example' });
+    device = await service.mqtt();
+    await service.register('heart_1', 'ecg_monitor', 1);
+    await service.register('heart_2', 'ecg_monitor', 2);
+    witness = await service.live(`?token=${await service.token()}`);
+    await witness.hear('connected');
+  });
+  afterAll(async () => {
+    witness.end();
+    await device.endAsync();
+    await service.remove();
+    await database.drop();
+  });
+
+  /** Publishes a heart rate and waits until it has been streamed. */
+  const beat = async (deviceId: string, value: number): Promise<void> => {
+    minute += 1;
+    const timestamp = new Date(Date.UTC(2024, 0, 1, 0, minute)).toISOString();
+    const payload = JSON.stringify({ metric_type: 'heart_rate', value, timestamp });
+    await device.publishAsync(`devices/${deviceId}/data`, payload, { qos: 1 });
+    await witness.hear('device.data.received', (data) => data['timestamp'] === timestamp);
+  };
+  const watch = async (claims: Record<string, unknown>): Promise<LiveClient> => {
+    const client = await service.live(`?token=${await service.token(claims)}`);
+    await client.hear('connected');
+    return client;
+  };
+  const values = (client: LiveClient): unknown[] =>
+    client.messages.filter(({ event }) => event === 'device.data.received').map(({ data }) => data['value']);
+
+  it('takes the token from the query, the header or the first message', async () => {
+    const token = await service.token({ role: 'viewer' });
+    const byQuery = await service.live(`?token=${token}`);
+    const byHeader = await service.live('', { authorization: `Bearer ${token}` });
+    const byMessage = await service.live();
+    byMessage.say({ event: 'authenticate', data: { token } });
+    await byMessage.hear('authenticated');
+    for (const client of [byQuery, byHeader])
+      await client.hear('connected', (data) => data['authenticated'] === true);
+    await beat('heart_1', 60);
+    for (const client of [byQuery, byHeader, byMessage]) {
+      await client.hear('device.data.received', (data) => data['value'] === 60);
+      expect(client.messages[0]?.event).toBe('connected');
+      client.end();
+    }
+  });
+
+  it('closes 4401 on a bad token, an expiring one, and none within 5 s', async () => {
+    expect(await (await service.live('?token=nonsense')).closed()).toBe(4401);
+    const wrong = await service.live();
+    wrong.say({ event: 'authenticate', data: { token: 'nonsense' } });
+    expect(await wrong.closed()).toBe(4401);
+    const short = await service.live(`?token=${await service.token({ role: 'viewer' }, '2s')}`);
+    await short.hear('connected');
+    const silent = await service.live();
+    await beat('heart_1', 61);
+    expect(await short.closed()).toBe(4401);
+    expect(await silent.closed()).toBe(4401);
+    expect(values(silent)).toEqual([]);
+  });
+
+  it('refuses a foreign Origin, and lets the configured and its own in', async () => {
+    const query = `?token=${await service.token()}`;
+    const open = (origin: string): Promise<LiveClient> => service.live(query, { origin });
+    await expect(open('https://evil.example')).rejects.toThrow('403');
+    await expect(open('null')).rejects.toThrow('403');
+    for (const origin of ['https://ward.example', `http://127.0.0.1:${service.port}`])
+      (await open(origin)).end();
+  });
+
+  it('shows a patient only what is theirs, and refuses a token without the scope', async () => {
+    const patient = await watch({ role: 'patient', patient_id: 2 });
+    const everyone = await watch({ role: 'viewer' });
+    await beat('heart_1', 71);
+    await beat('heart_2', 72);
+    await patient.hear('device.data.received', (data) => data['value'] === 72);
+    await until('both at the other', () => values(everyone).length === 2);
+    expect(values(patient)).toEqual([72]);
+    const scopeless = await service.live(`?token=${await service.token({ scope: 'readings:read' })}`);
+    expect((await scopeless.hear('error')).data['code']).toBe('insufficient_scope');
+    await scopeless.closed();
+    patient.end();
+    everyone.end();
+  });
+
+  it('narrows by subscription', async () => {
+    const client = await watch({ role: 'viewer' });
+    client.say({ event: 'subscribe', data: { device_ids: ['heart_2'], events: ['device.data.received'] } });
+    await client.hear('subscribed');
+    await beat('heart_1', 81);
+    await beat('heart_2', 82);
+    await client.hear('device.data.received', (data) => data['value'] === 82);
+    client.say({ event: 'unsubscribe' });
+    await client.hear('unsubscribed');
+    await beat('heart_2', 83);
+    client.say({ event: 'subscribe', data: { metric_types: ['glucose'], patient_ids: [2] } });
+    client.say({ event: 'ping' });
+    await client.hear('pong');
+    await beat('heart_2', 84);
+    client.say({ event: 'subscribe' });
+    await until(
+      'the subscription',
+      () => client.messages.filter(({ event }) => event === 'subscribed').length === 3,
+    );
+    await beat('heart_2', 85);
+    await client.hear('device.data.received', (data) => data['value'] === 85);
+    expect(values(client)).toEqual([82, 85]);
+    client.end();
+  });
+
+  it('answers what it does not understand, and goes on', async () => {
+    const client = await watch({ role: 'viewer' });
+    const cases: readonly (readonly [message: string, code: string])[] = [
+      ['{', 'invalid_json'],
+      ['[]', 'invalid_message'],
+      ['{"event":7}', 'invalid_message'],
+      ['{"event":"dance"}', 'unknown_event'],
+      ['{"event":"subscribe","data":{"device_ids":"heart_1"}}', 'invalid_message'],
+      ['{"event":"subscribe","data":{"colour":"red"}}', 'invalid_message'],
+      ['{"event":"subscribe","data":{"__proto__":{"x":1}}}', 'invalid_message'],
+      [`{"event":"subscribe","data":${'['.repeat(1_000)}${']'.repeat(1_000)}}`, 'invalid_message'],
+    ];
+    for (const [message] of cases) client.say(message);
+    client.say({ event: 'ping' });
+    await client.hear('pong');
+    const codes = client.messages.filter(({ event }) => event === 'error').map(({ data }) => data['code']);
+    expect(codes).toEqual(cases.map(([, code]) => code));
+    client.socket.send(Buffer.alloc(65_537), { binary: false });
+    expect(await client.closed()).toBe(1009);
+  });
+
+  it('takes messages that follow the handshake at once', async () => {
+    const socket = new WebSocket(`ws://127.0.0.1:${service.port}/ws/mqtt`);
+    const token = await service.token({ role: 'viewer' });
+    const answers: string[] = [];
+    socket.on('message', (data: Buffer) =>
+      answers.push((JSON.parse(data.toString('utf8')) as { event: string }).event),
+    );
+    socket.on('open', () => {
+      socket.send(JSON.stringify({ event: 'authenticate', data: { token } }));
+      socket.send(JSON.stringify({ event: 'subscribe', data: { device_ids: ['heart_1'] } }));
+      socket.send(JSON.stringify({ event: 'ping' }));
+    });
+    await until('the answers', () => answers.length === 4);
+    expect(answers).toEqual(['connected', 'authenticated', 'subscribed', 'pong']);
+    socket.terminate();
+  });
+
+  it('closes a client that does not read with 1013, and no other', async () => {
+    const slow = await watch({ role: 'viewer' });
+    const quick = await watch({ role: 'viewer' });
+    slow.socket.pause();
+    const samples = Array.from({ length: 10_000 }, (_, index) => Math.sin(index / 10));
+    let sent = 0;
+    const flood = async (): Promise<void> => {
+      sent += 1;
+      const timestamp = new Date(Date.UTC(2024, 1, 1, 0, 0, sent)).toISOString();
+      const payload = JSON.stringify({
+        metric_type: 'ecg',
+        lead: 'I',
+        sampling_rate: 500,
+        samples,
+        timestamp,
+      });
+      await device.publishAsync('devices/heart_1/data', payload, { qos: 1 });
+    };
+    while ((await service.get('/health/detailed')).body.info.websocket.clients === 3) await flood();
+    slow.socket.resume();
+    expect(await slow.closed()).toBe(1013);
+    await until(
+      'all at the quick one',
+      () => quick.messages.filter(({ data }) => data['metric_type'] === 'ecg').length === sent,
+    );
+    quick.end();
+  });
+});

@@ -1,0 +1,94 @@
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { freePort } from './free-port.js';
+import { until } from './until.js';
+
+const USERNAME = 'mqtt_user';
+const PASSWORD = 'mosquitto-test-password';
+
+/** A real Mosquitto with username and password, sessions kept over restarts, in a folder of its own. */
+export class Mosquitto {
+  readonly username = USERNAME;
+  readonly password = PASSWORD;
+  private child: ChildProcess | undefined;
+
+  private constructor(
+    readonly port: number,
+    private readonly folder: string,
+  ) {}
+
+  /** Whether it is installed; without it, suites that need it are skipped and say so. */
+  static get installed(): boolean {
+    try {
+      execFileSync('mosquitto_passwd', ['-h'], { stdio: 'ignore' });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    }
+    return true;
+  }
+
+  /** Prepares one; {@link start} runs it. */
+  static async prepare(): Promise<Mosquitto> {
+    const folder = mkdtempSync(join(tmpdir(), 'mqtt-service-mosquitto-'));
+    // Started as root, Mosquitto gives root up and must still reach its folder.
+    chmodSync(folder, 0o777);
+    const port = await freePort();
+    const passwords = join(folder, 'passwords');
+    execFileSync('mosquitto_passwd', ['-c', '-b', passwords, USERNAME, PASSWORD]);
+    chmodSync(passwords, 0o644);
+    const settings = [
+      `listener ${port} 127.0.0.1`,
+      'allow_anonymous false',
+      `password_file ${passwords}`,
+      'persistence true',
+      `persistence_location ${folder}/`,
+      'max_queued_messages 1000000',
+      'max_inflight_messages 1000',
+    ];
+    writeFileSync(join(folder, 'mosquitto.conf'), `${settings.join('\n')}\n`, { mode: 0o644 });
+    return new Mosquitto(port, folder);
+  }
+
+  async start(): Promise<void> {
+    this.child = spawn('mosquitto', ['-c', join(this.folder, 'mosquitto.conf')], { stdio: 'ignore' });
+    await until('Mosquitto to listen', () => isListening(this.port));
+  }
+
+  /** Ends it as an operator would: it writes its sessions and queues to disk. */
+  async stop(): Promise<void> {
+    const { child } = this;
+    if (!child || child.exitCode !== null) return;
+    const exited = once(child, 'exit');
+    child.kill('SIGTERM');
+    await exited;
+  }
+
+  async remove(): Promise<void> {
+    await this.stop();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  /** What the service needs to use it. */
+  get env(): Record<string, string> {
+    return {
+      MQTT_BROKER_HOST: '127.0.0.1',
+      MQTT_BROKER_PORT: String(this.port),
+      MQTT_USERNAME: USERNAME,
+      MQTT_PASSWORD: PASSWORD,
+    };
+  }
+}
+
+async function isListening(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1');
+  try {
+    await once(socket, 'connect');
+    return true;
+  } finally {
+    socket.destroy();
+  }
+}
