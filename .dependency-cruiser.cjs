@@ -31,7 +31,7 @@ module.exports = {
       'resolvable',
       'An import no rule can place is an import no rule can judge.',
       {},
-      { couldNotResolve: true },
+      { couldNotResolve: true, pathNot: '^(\\.\\./)+dist/' },
     ),
 
     rule(
@@ -63,7 +63,7 @@ module.exports = {
           own('domain', 'ports', 'application'),
           KERNEL_DOOR,
           OTHER_DOMAIN_DOOR,
-          '^node_modules/@nestjs/common/',
+          '(^|/)node_modules/@nestjs/common/',
         ],
         dependencyTypesNot: ['core'],
       },
