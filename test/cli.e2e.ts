@@ -1,0 +1,118 @@
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { decodeJwt } from 'jose';
+import { freePort } from './support/free-port.js';
+import { Service } from './support/service.js';
+
+const ROOT = join(__dirname, '..');
+
+interface Outcome {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs an npm script as a user would. */
+function npm(script: string, args: readonly string[], env: Record<string, string> = {}): Promise<Outcome> {
+  return new Promise((resolve) => {
+    const { PATH, HOME } = process.env;
+    execFile(
+      'npm',
+      ['run', script, '--', ...args],
+      { cwd: ROOT, env: { PATH, HOME, ...env } },
+      (error, stdout, stderr) => resolve({ code: error ? Number(error.code) : 0, stdout, stderr }),
+    );
+  });
+}
+
+describe('the command line', () => {
+  let folder: string;
+
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'mqtt-service-cli-'));
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  it('npm run token prints a token alone, valid for the service of the same folder', async () => {
+    const service = await Service.start({ DATA_DIR: folder, JWT_SECRET: '' });
+    const { code, stdout } = await npm('token', ['--role', 'clinician', '--sub', 'operator-1'], {
+      DATA_DIR: folder,
+    });
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^[\w-]+\.[\w-]+\.[\w-]+\n$/);
+    expect(decodeJwt(stdout.trim())).toMatchObject({ role: 'clinician', sub: 'operator-1' });
+    expect((await service.get('/devices', { authorization: `Bearer ${stdout.trim()}` })).status).toBe(200);
+    await service.remove();
+  });
+
+  it('npm run token takes scope, patient, tenant and lifetime, and refuses nonsense and production', async () => {
+    const env = { DATA_DIR: folder };
+    const { stdout } = await npm(
+      'token',
+      ['--scope', 'devices:read stream', '--patient-id', '4', '--tenant', 't', '--expires-in', '10m'],
+      env,
+    );
+    const claims = decodeJwt(stdout.trim());
+    expect(claims).toMatchObject({ scope: 'devices:read stream', patient_id: 4, tenant: 't' });
+    expect((claims.exp ?? 0) - (claims.iat ?? 0)).toBe(600);
+    for (const args of [
+      ['--role', 'king'],
+      ['--scope', 'all'],
+      ['--role', 'patient'],
+      ['--expires-in', 'never'],
+      ['--what'],
+    ]) {
+      expect(await npm('token', args, env)).toMatchObject({ code: 1, stdout: '' });
+    }
+    const production = {
+      NODE_ENV: 'production',
+      JWT_SECRET: 'x'.repeat(32),
+      DATABASE_URL: 'postgresql://u:p@h/d',
+    };
+    const refused = await npm('token', [], {
+      ...production,
+      MQTT_BROKER_HOST: 'h',
+      MQTT_PASSWORD: 'p',
+      ALLOW_INSECURE_TRANSPORT: 'true',
+    });
+    expect(refused).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('production') });
+  });
+
+  it('npm run check:mqtt says whether the broker can be used', async () => {
+    const service = await Service.start();
+    const env = { MQTT_BROKER_PORT: String(service.brokerPort) };
+    const good = await npm('check:mqtt', [], env);
+    expect(good).toMatchObject({ code: 0, stdout: expect.stringContaining('Round trip   ok') });
+    expect(good.stdout.match(/granted, QoS 1/g)).toHaveLength(3);
+    expect(await npm('check:mqtt', [], { ...env, MQTT_PASSWORD: 'wrong' })).toMatchObject({ code: 1 });
+    const nobody = await npm('check:mqtt', [], { MQTT_BROKER_PORT: String(await freePort()) });
+    expect(nobody).toMatchObject({ code: 1, stdout: expect.stringContaining('FAILED') });
+    await service.remove();
+  });
+
+  it('npm run mqtt publishes', async () => {
+    const service = await Service.start();
+    await service.register('scale_1', 'weight_scale');
+    const env = { MQTT_BROKER_PORT: String(service.brokerPort) };
+    const message = '{"metric_type":"weight","value":70.5}';
+    expect((await npm('mqtt', ['publish', 'devices/scale_1/data', message], env)).code).toBe(0);
+    await service.untilReady();
+    expect((await npm('mqtt', ['dance'], env)).code).toBe(1);
+    await service.remove();
+  });
+
+  it('lists everything that is wrong with the configuration at once', async () => {
+    const service = await Service.prepare({
+      PORT: 'high',
+      LOG_LEVEL: 'LOUD',
+      MQTT_TOPIC_DEVICES: 'devices/#',
+    });
+    const { code, output } = await service.launchInVain();
+    expect(code).toBe(1);
+    for (const name of ['PORT', 'LOG_LEVEL', 'MQTT_TOPIC_DEVICES'])
+      expect(output).toContain(`  - ${name}: expected`);
+    await service.remove();
+  });
+});

@@ -1,0 +1,79 @@
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Client } from 'pg';
+import { freePort } from './free-port.js';
+import { until } from './until.js';
+
+const DEBIAN = '/usr/lib/postgresql';
+
+/** The PostgreSQL versions Debian has installed here, such as `15`. */
+export function installedPostgresVersions(): readonly string[] {
+  if (!existsSync(DEBIAN)) return [];
+  return readdirSync(DEBIAN).filter((version) => existsSync(join(DEBIAN, version, 'bin', 'postgres')));
+}
+
+/** An installed PostgreSQL, apart from the machine's own service, in a folder of its own. */
+export class PostgresServer {
+  private constructor(
+    readonly url: string,
+    private readonly child: ChildProcess,
+    private readonly folder: string,
+  ) {}
+
+  static async start(version: string): Promise<PostgresServer> {
+    const bin = join(DEBIAN, version, 'bin');
+    const folder = mkdtempSync(join(tmpdir(), 'mqtt-service-postgres-'));
+    const account = unprivileged();
+    if (account) chownSync(folder, account.uid, account.gid);
+    chmodSync(folder, 0o700);
+    const made = spawnSync(
+      join(bin, 'initdb'),
+      ['-D', folder, '-U', 'postgres', '--auth=trust', '-N', '-E', 'UTF8'],
+      {
+        cwd: '/',
+        encoding: 'utf8',
+        ...account,
+      },
+    );
+    if (made.status !== 0) throw new Error(`initdb failed: ${made.stderr}`);
+    const port = await freePort();
+    const child = spawn(
+      join(bin, 'postgres'),
+      ['-D', folder, '-p', String(port), '-c', 'unix_socket_directories='],
+      {
+        cwd: '/',
+        stdio: 'ignore',
+        ...account,
+      },
+    );
+    const url = `postgresql://postgres@127.0.0.1:${port}/postgres`;
+    await until('PostgreSQL to accept connections', async () => {
+      const client = new Client({ connectionString: url });
+      await client.connect();
+      await client.end();
+      return true;
+    });
+    return new PostgresServer(url, child, folder);
+  }
+
+  async remove(): Promise<void> {
+    const exited = once(this.child, 'exit');
+    this.child.kill('SIGINT');
+    await exited;
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** PostgreSQL refuses to run as root. */
+function unprivileged(): { uid: number; gid: number } | null {
+  if (process.getuid?.() !== 0) return null;
+  const [, , uid, gid] =
+    readFileSync('/etc/passwd', 'utf8')
+      .split('\n')
+      .find((line) => line.startsWith('nobody:'))
+      ?.split(':') ?? [];
+  return { uid: Number(uid), gid: Number(gid) };
+}
