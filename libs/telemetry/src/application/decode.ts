@@ -60,15 +60,15 @@ export function decodeMessage(payload: JsonObject, device: Device, receivedAt: D
 
 /** True when every measurement of the message carries its own date, so that delivering it again repeats it exactly. */
 export function isDated(payload: JsonObject): boolean {
-  if (payload['timestamp'] !== undefined) return true;
+  if (hasTime(payload)) return true;
   const { readings } = payload;
-  return (
-    Array.isArray(readings) &&
-    readings.every(
-      (entry: unknown) =>
-        typeof entry === 'object' && entry !== null && 'timestamp' in entry && entry.timestamp !== undefined,
-    )
-  );
+  return Array.isArray(readings) && readings.every(hasTime);
+}
+
+/** A timestamp of null is none: {@link readTimestamp} takes the time of receipt for it. */
+function hasTime(entry: unknown): boolean {
+  if (typeof entry !== 'object' || entry === null || !('timestamp' in entry)) return false;
+  return entry.timestamp !== undefined && entry.timestamp !== null;
 }
 
 function requireOwnId(fields: JsonObject, device: Device): void {

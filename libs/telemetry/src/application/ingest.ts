@@ -15,6 +15,8 @@ export interface IncomingMessage {
   readonly packetId: number | null;
   /** The broker may have delivered it before. */
   readonly duplicate: boolean;
+  /** The broker had kept it, for how long nobody knows. */
+  readonly retained: boolean;
   readonly receivedAt: Date;
   /** @throws MessageRejected when the payload is no JSON object. */
   readonly parse: () => Readonly<Record<string, unknown>>;
@@ -93,6 +95,12 @@ export class Ingest {
     try {
       payload = message.parse();
       if (!isDated(payload)) receivedAt = firstReceipt(message, earlier, into);
+      if (message.retained && !isDated(payload)) {
+        throw new MessageRejected(
+          'invalid_payload',
+          'It was retained and has no timestamp: when it was measured is unknown.',
+        );
+      }
       if (!device) throw new MessageRejected('unknown_device', 'No device of this id is registered.');
       if (device.decommissionedAt)
         throw new MessageRejected('decommissioned_device', 'The device is decommissioned.');
@@ -121,7 +129,8 @@ export class Ingest {
     const deviceId = isDeviceId(message.deviceId) ? message.deviceId : null;
     const { topic, payload } = message;
     const { reason, message: detail } = error;
-    const messageId = message.id(receivedAt);
+    // A retained message comes again at every connect; it is one message all the same.
+    const messageId = message.id(message.retained ? null : receivedAt);
     into.rejected.push({ messageId, topic, payload, reason, detail, deviceId, receivedAt });
     into.events.push({
       id: messageId,
@@ -137,7 +146,7 @@ export class Ingest {
 /** When the message was first received, by what is known of earlier deliveries; notes it if this is the first. */
 function firstReceipt(message: IncomingMessage, earlier: ReadonlyMap<number, Receipt>, into: Decoded): Date {
   const { packetId, receivedAt } = message;
-  if (packetId === null) return receivedAt;
+  if (packetId === null || message.retained) return receivedAt;
   const digest = message.id(null);
   const first = message.duplicate ? earlier.get(packetId) : undefined;
   if (first?.digest === digest) return first.receivedAt;
