@@ -11,6 +11,7 @@ import { InitialSchema1764000000000 } from './migrations/1764000000000-initial-s
 const MIGRATION_LOCK = 0x6d71_7474; // "mqtt"
 const CONNECT_TIMEOUT_MS = 5_000;
 const RETRY_MS = 1_000;
+const PING_TIMEOUT_MS = 2_000;
 /** Statement pools: requests and ingest each have their own, so that neither starves the other. */
 const REQUEST_CONNECTIONS = 10;
 const INGEST_CONNECTIONS = 4;
@@ -102,7 +103,7 @@ export class Database {
     const begun = performance.now();
     await Promise.race([
       this.ingestPool.query('SELECT 1'),
-      sleep(CONNECT_TIMEOUT_MS, undefined, { ref: false }).then(() => {
+      sleep(PING_TIMEOUT_MS, undefined, { ref: false }).then(() => {
         throw new Error('the database did not answer in time');
       }),
     ]);
