@@ -37,8 +37,9 @@ describe('findJsonFlaw', () => {
   });
 
   it('answers for every JSON value, and passes only what PostgreSQL can store', () => {
+    const stringUnit = fc.constantFrom('a', '_', '"', '\\', '\0', '\ud83d', '\ude00');
     fc.assert(
-      fc.property(fc.jsonValue({ maxDepth: 40, stringUnit: 'binary' }), (value) => {
+      fc.property(fc.jsonValue({ maxDepth: 40, stringUnit }), (value) => {
         const text = JSON.stringify(value).replaceAll('\\\\', '');
         const storable =
           !/\\u0000|\\ud[89a-f]/.test(text) && !/"(__proto__|constructor|prototype)":/.test(text);

@@ -460,7 +460,6 @@ describe('any JSON object', () => {
       { numRuns: 500 },
     );
     // Else the property would say nothing.
-
     expect(taken).toBeGreaterThan(20);
   });
 });
