@@ -13,6 +13,7 @@ import {
   MqttConnection,
   MqttTransport,
   OriginWsAdapter,
+  assertPortFree,
   portError,
   ProblemFilter,
   serveApiDocumentation,
@@ -40,6 +41,9 @@ export interface RunningService {
  * @throws Error that names the variable to change, when a port is taken or an embedded server can't start.
  */
 export async function startService(config: Config, logger: LoggerService): Promise<RunningService> {
+  // Before anything is started for nothing; what happens in between is caught below.
+  await assertPortFree('PORT', config.port, config.host);
+  if (config.mqtt.embedded) await assertPortFree('MQTT_BROKER_PORT', config.mqtt.port, config.mqtt.host);
   const postgres =
     config.databaseUrl === undefined ? await EmbeddedPostgres.start(config.dataDir, DATABASE_NAME) : null;
   let broker: EmbeddedBroker | null = null;

@@ -7,6 +7,7 @@ export * from './database/database.js';
 export * from './database/pg-unit-of-work.js';
 export * from './embedded/embedded-broker.js';
 export * from './embedded/embedded-postgres.js';
+export * from './embedded/ports.js';
 export * from './events/cloud-event.js';
 export * from './http/api-problems.js';
 export * from './http/cursor.js';

@@ -4,6 +4,7 @@ import { timingSafeEqual } from 'node:crypto';
 import { Aedes, type AuthenticateError, type Client } from 'aedes';
 import type { MqttConfig } from '../config/config.js';
 import { DeviceTopic } from '../mqtt/topic-filter.js';
+import { portError } from './ports.js';
 
 /** Decides whether a device's credentials are good; supplied by whoever keeps them. */
 export type DeviceAuthenticator = (clientId: string, username: string, password: string) => Promise<boolean>;
@@ -110,14 +111,6 @@ export class EmbeddedBroker {
     if (!known) throw refusal(BAD_USERNAME_OR_PASSWORD);
     this.devices.set(client, username);
   }
-}
-
-/** An error that names the variable to change when a port can't be listened on. */
-export function portError(variable: string, port: number, cause: unknown): Error {
-  const { code } = cause as NodeJS.ErrnoException;
-  const reason =
-    code === 'EADDRINUSE' ? 'is already in use' : `can't be listened on (${code ?? 'unknown error'})`;
-  return new Error(`Port ${port} ${reason}. Set ${variable} to another one.`);
 }
 
 function refusal(returnCode: number): AuthenticateError {
