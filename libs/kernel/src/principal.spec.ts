@@ -50,6 +50,7 @@ describe('Principal', () => {
     ['a scope with a patient_id another patient', { scope: 'readings:read', patient_id: 1 }, 2, false],
     ['an admin with a patient_id another patient', { role: 'admin', patient_id: 1 }, 2, false],
     ['a patient who is a clinician too another patient', { roles: ['patient', 'clinician'] }, 2, true],
+    ['a patient with an unknown role, without patient_id', { roles: ['patient', 'constructor'] }, 1, false],
     ['a patient with a scope, without patient_id', { role: 'patient', scope: 'readings:read' }, 1, false],
   ])('shows %s: %j, %j -> %j', (_who, claims, patientId, shown) => {
     expect(Principal.fromClaims(claims).maySee(patientId)).toBe(shown);

@@ -74,6 +74,7 @@ describe('Batcher', () => {
     items.add([1, 2, 3]);
     let drained = false;
     const draining = items.drain().then(() => (drained = true));
+    expect(started).toEqual([[1, 2]]);
     await finishOne();
     expect(started).toEqual([[1, 2], [3]]);
     expect(drained).toBe(false);
@@ -110,7 +111,10 @@ describe('Batcher', () => {
         }
         let drained = false;
         void items.drain().then(() => (drained = true));
-        while (finish.length > 0) await finishOne();
+        while (finish.length > 0) {
+          expect(finish.length).toBeLessThanOrEqual(limit.concurrency);
+          await finishOne();
+        }
         await jest.advanceTimersByTimeAsync(0);
         expect(drained).toBe(true);
         expect(started.flat()).toEqual(Array.from({ length: added }, (_, index) => index));
