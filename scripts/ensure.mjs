@@ -1,13 +1,15 @@
 // Makes a clone runnable: installs what package-lock.json says and compiles what has changed.
 // Plain Node without packages, since it runs before there are any. Everything it has to say goes to stderr.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const STAMP = join(ROOT, 'dist', '.built');
 const SOURCES = ['apps', 'libs', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json'];
+// Files of packages that the running service serves.
+const ASSETS = [['redoc', 'bundles', 'redoc.standalone.js']];
 
 /** Installs the packages when they are missing or older than the lock file. */
 export function ensureInstalled() {
@@ -32,7 +34,10 @@ export function ensureBuilt() {
     [join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.build.json'],
     'tsc',
   );
-  mkdirSync(dirname(STAMP), { recursive: true });
+  mkdirSync(join(ROOT, 'dist', 'assets'), { recursive: true });
+  for (const asset of ASSETS) {
+    copyFileSync(join(ROOT, 'node_modules', ...asset), join(ROOT, 'dist', 'assets', asset.at(-1)));
+  }
   writeFileSync(STAMP, `${begun.toISOString()}\n`);
 }
 

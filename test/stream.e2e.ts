@@ -1,7 +1,7 @@
 import type { MqttClient } from 'mqtt';
 import { WebSocket } from 'ws';
 import { createDatabase, type TestDatabase } from './support/database.js';
-import { LiveClient } from './support/live-client.js';
+import { type LiveClient } from './support/live-client.js';
 import { Service } from './support/service.js';
 import { until } from './support/until.js';
 

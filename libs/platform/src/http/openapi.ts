@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import type { INestApplication } from '@nestjs/common';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { DocumentBuilder, SwaggerModule } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
+
+/** Copied there by the build (scripts/ensure.mjs), so that the running service needs no documentation packages. */
+const REDOC_BUNDLE = new URL('../../../../assets/redoc.standalone.js', import.meta.url);
 
 /**
  * Serves the OpenAPI document at /openapi.json, Swagger UI at /docs and ReDoc at /redoc.
@@ -31,7 +33,7 @@ export function serveApiDocumentation(app: INestApplication & NestExpressApplica
     swaggerOptions: { persistAuthorization: true },
   });
 
-  const bundle = readFileSync(createRequire(import.meta.url).resolve('redoc/bundles/redoc.standalone.js'));
+  const bundle = readFileSync(REDOC_BUNDLE);
   app.getHttpAdapter().get('/redoc/redoc.standalone.js', (_request: Request, response: Response) => {
     response.type('text/javascript').set('Cache-Control', 'public, max-age=86400').send(bundle);
   });
