@@ -94,16 +94,18 @@ describe.each(brokersHere())('commands by way of %s', (kind) => {
     await respond('pump_2', { command_id: body.command_id, status: 'completed' });
     await respond('pump_1', { command_id: '00000000-0000-4000-8000-000000000000', status: 'completed' });
     await respond('pump_1', { command_id: body.command_id, status: 'done' });
+    await respond('pump_1', { command_id: body.command_id, status: 'completed', device_id: 'pump_2' });
     const rows = await until('the quarantine', async () => {
       const found = await database.query<{ reason: string }>(
         'SELECT reason FROM rejected_messages ORDER BY id',
       );
-      return found.length === 3 && found;
+      return found.length === 4 && found;
     });
     expect(rows.map(({ reason }) => reason)).toEqual([
       'device_id_mismatch',
       'invalid_payload',
       'invalid_payload',
+      'device_id_mismatch',
     ]);
     expect(await statusOf('pump_1', body.command_id)).toBe('sent');
   });

@@ -97,6 +97,7 @@ describe.each(brokersHere())('measurements by way of %s', (kind) => {
     if (!broker.mosquitto) {
       // The embedded broker's memory ended with the service.
       await service.launch();
+      await service.untilReady();
       device = await service.mqtt();
       return;
     }

@@ -65,6 +65,8 @@ export async function startService(config: Config, logger: LoggerService): Promi
     await app.listen(config.port, config.host).catch((error: unknown) => {
       throw portError('PORT', config.port, error);
     });
+    const embedded = broker;
+    if (embedded) app.get(MqttConnection).onSubscribed(() => embedded.open());
     app.connectMicroservice({ strategy: app.get(MqttTransport) });
     await app.startAllMicroservices();
   } catch (error) {

@@ -3,3 +3,4 @@ export { DeviceRow } from './adapters/device.row.js';
 export { DeviceRegistry } from './application/device-registry.js';
 export { DevicesModule } from './devices.module.js';
 export { isDeviceId, type Device, type DeviceType } from './domain/device.js';
+export { requireActive, requireOwnDeviceId } from './domain/message-rules.js';

@@ -1,3 +1,4 @@
+import type { DomainEvent } from './event-bus.js';
 import type { Transaction } from './unit-of-work.js';
 
 /** Why a message could not be taken in (contract, "MQTT"). */
@@ -38,6 +39,13 @@ export interface RejectedMessage {
   /** The device id its topic names, if it is one at all. */
   readonly deviceId: string | null;
   readonly receivedAt: Date;
+}
+
+/** The event that tells of a message in quarantine. @param patientId of the device, if it is registered. */
+export function messageRejected(message: RejectedMessage, patientId: number | null): DomainEvent {
+  const { messageId: id, topic, reason, detail, deviceId, receivedAt } = message;
+  const time = receivedAt.toISOString();
+  return { id, type: 'message.rejected', deviceId, patientId, time, data: { topic, reason, detail } };
 }
 
 /** Where messages that can't be taken in are kept whole, for people to look at and to retry. */

@@ -1,6 +1,6 @@
 import { Controller } from '@nestjs/common';
 import { EventPattern, Payload } from '@nestjs/microservices';
-import { Clock, MessageRejected, Quarantine, UnitOfWork, type DomainEvent } from '#kernel';
+import { Clock, MessageRejected, type DomainEvent } from '#kernel';
 import {
   Batcher,
   INBOUND,
@@ -10,7 +10,7 @@ import {
   type Delivery,
   type InboxItem,
 } from '#platform';
-import { DeviceRegistry, isDeviceId } from '#devices';
+import { DeviceRegistry, isDeviceId, requireActive, requireOwnDeviceId } from '#devices';
 import { answered, commandEvent, type Command } from '../domain/command.js';
 import { readCommandResponse } from '../domain/command-response.js';
 import { CommandRepository } from '../ports/command.repository.js';
@@ -32,8 +32,6 @@ export class CommandResponsesMqtt {
     private readonly commands: CommandRepository,
     private readonly registry: DeviceRegistry,
     private readonly inbox: Inbox,
-    private readonly quarantine: Quarantine,
-    private readonly unitOfWork: UnitOfWork,
     private readonly clock: Clock,
     transport: MqttTransport,
   ) {
@@ -47,26 +45,26 @@ export class CommandResponsesMqtt {
   }
 
   private async store(items: readonly Item[]): Promise<readonly DomainEvent[]> {
-    const known = await this.registry.findMany(items.map(({ delivery }) => delivery.deviceId));
+    const known = await this.registry.findMany(
+      items.map(({ delivery }) => delivery.deviceId).filter(isDeviceId),
+    );
     const events: DomainEvent[] = [];
     for (const { delivery, receivedAt } of items) {
       const { deviceId } = delivery;
+      const device = known.get(deviceId);
       try {
         const payload = parseJsonPayload(delivery.payload);
-        const device = known.get(deviceId);
-        if (!device) throw new MessageRejected('unknown_device', 'No device of this id is registered.');
+        requireOwnDeviceId(payload, deviceId);
+        const { patientId } = requireActive(device);
         const outcome = await this.enter(deviceId, payload, receivedAt);
-        if (outcome.changed) events.push(commandEvent(outcome.command, device.patientId, receivedAt));
+        if (outcome.changed) events.push(commandEvent(outcome.command, patientId, receivedAt));
       } catch (error) {
         if (!(error instanceof MessageRejected)) throw error;
-        const message = this.inbox.rejected(
-          delivery,
-          isDeviceId(deviceId) ? deviceId : null,
-          error,
-          receivedAt,
-          false,
-        );
-        await this.unitOfWork.run((transaction) => this.quarantine.add(transaction, [message]));
+        const sender = {
+          deviceId: isDeviceId(deviceId) ? deviceId : null,
+          patientId: device?.patientId ?? null,
+        };
+        events.push(await this.inbox.setAside(delivery, sender, error, receivedAt));
       }
     }
     return events;

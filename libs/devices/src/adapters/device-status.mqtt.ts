@@ -1,6 +1,6 @@
 import { Controller } from '@nestjs/common';
 import { EventPattern, Payload } from '@nestjs/microservices';
-import { Clock, MessageRejected, Quarantine, UnitOfWork, type DomainEvent } from '#kernel';
+import { Clock, MessageRejected, type DomainEvent } from '#kernel';
 import {
   Batcher,
   INBOUND,
@@ -11,9 +11,10 @@ import {
   type InboxItem,
 } from '#platform';
 import { DeviceRegistry } from '../application/device-registry.js';
-import { PresenceKeeper } from '../application/presence-keeper.js';
+import { PresenceKeeper, type ReceivedReport } from '../application/presence-keeper.js';
 import { isDeviceId } from '../domain/device.js';
-import { readStatusReport, type StatusReport } from '../domain/presence.js';
+import { requireActive, requireOwnDeviceId } from '../domain/message-rules.js';
+import { readStatusReport } from '../domain/presence.js';
 
 interface Item extends InboxItem {
   readonly receivedAt: Date;
@@ -32,8 +33,6 @@ export class DeviceStatusMqtt {
     private readonly presence: PresenceKeeper,
     private readonly registry: DeviceRegistry,
     private readonly inbox: Inbox,
-    private readonly quarantine: Quarantine,
-    private readonly unitOfWork: UnitOfWork,
     private readonly clock: Clock,
     transport: MqttTransport,
   ) {
@@ -47,38 +46,29 @@ export class DeviceStatusMqtt {
   }
 
   private async store(items: readonly Item[]): Promise<readonly DomainEvent[]> {
-    const known = await this.registry.findMany(items.map(({ delivery }) => delivery.deviceId));
-    const reports: { deviceId: string; report: StatusReport; receivedAt: Date }[] = [];
-    const rejected: { item: Item; rejection: MessageRejected }[] = [];
-    for (const item of items) {
-      const { deviceId } = item.delivery;
+    const known = await this.registry.findMany(
+      items.map(({ delivery }) => delivery.deviceId).filter(isDeviceId),
+    );
+    const reports: ReceivedReport[] = [];
+    const rejections: DomainEvent[] = [];
+    for (const { delivery, receivedAt } of items) {
+      const { deviceId } = delivery;
+      const device = known.get(deviceId);
       try {
-        const payload = parseJsonPayload(item.delivery.payload);
-        if (payload['device_id'] !== undefined && payload['device_id'] !== deviceId) {
-          throw new MessageRejected('device_id_mismatch', 'device_id is not the device id of the topic.');
-        }
-        const device = known.get(deviceId);
-        if (!device) throw new MessageRejected('unknown_device', 'No device of this id is registered.');
-        if (device.decommissionedAt)
-          throw new MessageRejected('decommissioned_device', 'The device is decommissioned.');
-        reports.push({ deviceId, report: readStatusReport(payload), receivedAt: item.receivedAt });
+        const payload = parseJsonPayload(delivery.payload);
+        requireOwnDeviceId(payload, deviceId);
+        requireActive(device);
+        reports.push({ deviceId, report: readStatusReport(payload), receivedAt });
       } catch (error) {
         if (!(error instanceof MessageRejected)) throw error;
-        rejected.push({ item, rejection: error });
+        const sender = {
+          deviceId: isDeviceId(deviceId) ? deviceId : null,
+          patientId: device?.patientId ?? null,
+        };
+        rejections.push(await this.inbox.setAside(delivery, sender, error, receivedAt));
       }
     }
-    if (rejected.length > 0) {
-      const messages = rejected.map(({ item: { delivery, receivedAt }, rejection }) =>
-        this.inbox.rejected(
-          delivery,
-          isDeviceId(delivery.deviceId) ? delivery.deviceId : null,
-          rejection,
-          receivedAt,
-          false,
-        ),
-      );
-      await this.unitOfWork.run((transaction) => this.quarantine.add(transaction, messages));
-    }
-    return reports.length > 0 ? this.presence.take(reports) : [];
+    const changes = reports.length > 0 ? await this.presence.take(reports) : [];
+    return [...rejections, ...changes];
   }
 }

@@ -65,6 +65,9 @@ export class ConfigError extends Error {
   }
 }
 
+/** The password of the example in the documentation, known to everyone. */
+const SEED_DATABASE_PASSWORD = 'postgres';
+
 /** The shortest key HS256 may use (RFC 7518, section 3.2: a key of the hash's size or larger). */
 const MIN_SECRET_BYTES = 32;
 
@@ -179,6 +182,9 @@ function productionProblems(values: Environment): string[] {
     problems.push(
       'MQTT_BROKER_HOST: the connection is plaintext; on a private network say ALLOW_INSECURE_TRANSPORT=true',
     );
+  }
+  if (values.DATABASE_URL !== undefined && new URL(values.DATABASE_URL).password === SEED_DATABASE_PASSWORD) {
+    problems.push('DATABASE_URL: production needs a password that is not the default');
   }
   if (values.MQTT_USERNAME === undefined)
     problems.push('MQTT_USERNAME: production needs an account at the broker');

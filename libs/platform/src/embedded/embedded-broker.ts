@@ -22,6 +22,7 @@ export class EmbeddedBroker {
   private readonly sockets = new Set<Socket>();
   private readonly devices = new WeakMap<Client, string>();
   private authenticator: DeviceAuthenticator | undefined;
+  private isOpen = false;
 
   private constructor(
     private readonly config: MqttConfig,
@@ -44,6 +45,14 @@ export class EmbeddedBroker {
       throw portError('MQTT_BROKER_PORT', config.port, error);
     }
     return broker;
+  }
+
+  /**
+   * Lets everyone in. Until then only the service itself may connect: what a device published before the service
+   * has subscribed would be acknowledged and reach nobody.
+   */
+  open(): void {
+    this.isOpen = true;
   }
 
   /** Until this is called, devices that give a username are told that the server is unavailable. */
@@ -99,6 +108,7 @@ export class EmbeddedBroker {
     username: string | undefined,
     password: string | undefined,
   ): Promise<void> {
+    if (!this.isOpen && client.id !== this.config.clientId) throw refusal(SERVER_UNAVAILABLE);
     if (username === undefined || username === '') return;
     if (username === this.config.username) {
       if (equals(password ?? '', this.config.password ?? '')) return;

@@ -4,6 +4,7 @@ import {
   Clock,
   EventBus,
   MessageRejected,
+  messageRejected,
   Quarantine,
   UnitOfWork,
   type DomainEvent,
@@ -70,23 +71,28 @@ export class Inbox {
     this.stopping.abort();
   }
 
-  /** The quarantine entry of a delivery. */
-  rejected(
+  /**
+   * Quarantines one delivery, in a transaction of its own.
+   * @param sender the device its topic names, where that is one at all, and the patient it belongs to.
+   * @returns the event to tell of it.
+   */
+  async setAside(
     delivery: Delivery,
-    deviceId: string | null,
+    sender: { readonly deviceId: string | null; readonly patientId: number | null },
     rejection: MessageRejected,
     receivedAt: Date,
-    dated: boolean,
-  ): RejectedMessage {
-    return {
-      messageId: messageId(delivery.topic, delivery.payload, dated ? receivedAt : null),
+  ): Promise<DomainEvent> {
+    const message: RejectedMessage = {
+      messageId: messageId(delivery.topic, delivery.payload, null),
       topic: delivery.topic,
       payload: delivery.payload,
       reason: rejection.reason,
       detail: rejection.message,
-      deviceId,
+      deviceId: sender.deviceId,
       receivedAt,
     };
+    await this.unitOfWork.run((transaction) => this.quarantine.add(transaction, [message]));
+    return messageRejected(message, sender.patientId);
   }
 
   private async storeOrQuarantine<Item extends InboxItem>(
@@ -106,18 +112,16 @@ export class Inbox {
         }
         const code = errorCode(error) ?? 'unknown';
         this.logger.warn(`The database refused a message (${code}); it goes to quarantine`);
-        await this.quarantineRefused(items, code);
-        return [];
+        const rejection = new MessageRejected(
+          'invalid_payload',
+          `The database refused it (SQLSTATE ${code}).`,
+        );
+        const nobody = { deviceId: null, patientId: null };
+        return Promise.all(
+          items.map(({ delivery }) => this.setAside(delivery, nobody, rejection, this.clock.now())),
+        );
       }
     });
-  }
-
-  private async quarantineRefused(items: readonly InboxItem[], code: string): Promise<void> {
-    const rejection = new MessageRejected('invalid_payload', `The database refused it (SQLSTATE ${code}).`);
-    const messages = items.map(({ delivery }) =>
-      this.rejected(delivery, null, rejection, this.clock.now(), false),
-    );
-    await this.unitOfWork.run((transaction) => this.quarantine.add(transaction, messages));
   }
 
   /** Repeats work until it succeeds, ever less often; null once stopped. */

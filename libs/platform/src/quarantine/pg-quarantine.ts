@@ -14,7 +14,8 @@ export class PgQuarantine extends Quarantine {
              ON CONFLICT (message_id) DO NOTHING`,
       values: [
         messages.map((message) => message.messageId),
-        messages.map((message) => message.topic),
+        // PostgreSQL's text can't hold U+0000, which a lax broker may let through in a topic.
+        messages.map((message) => message.topic.replaceAll('\0', '\uFFFD')),
         messages.map((message) => Buffer.from(message.payload)),
         messages.map((message) => message.reason),
         messages.map((message) => message.detail),

@@ -4,6 +4,7 @@ import type { ServerOptions, WebSocket } from 'ws';
 import type { Config } from '../config/config.js';
 
 const MAX_FRAME_BYTES = 65_536;
+const LOOPBACK_NAMES: ReadonlySet<string> = new Set(['localhost', '127.0.0.1', '[::1]']);
 
 /**
  * Nest's adapter for ws with an Origin check at the handshake, so that a foreign page can't use a visitor's
@@ -35,7 +36,7 @@ export class OriginWsAdapter extends WsAdapter {
   }
 }
 
-/** A client that is no browser sends no Origin; a browser's must be our own, a configured or a loopback one. */
+/** A client that is no browser sends no Origin; a browser's must be a configured one, or our own. */
 export function isAllowedOrigin(
   origin: string | undefined,
   host: string | undefined,
@@ -48,6 +49,6 @@ export function isAllowedOrigin(
   if (allowedOrigins.includes(origin)) return true;
   if (!URL.canParse(origin)) return false;
   const url = new URL(origin);
-  if (url.host === host) return true;
-  return allowLoopbackOrigins && ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname);
+  // On loopback, a foreign name in Host means that a page had its name resolved to this machine (DNS rebinding).
+  return allowLoopbackOrigins ? LOOPBACK_NAMES.has(url.hostname) : url.host === host;
 }

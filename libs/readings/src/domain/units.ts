@@ -18,7 +18,9 @@ const UCUM_OF_SPELLING: Readonly<Record<string, string>> = {
   percent: '%',
   mV: 'mV',
   uV: 'uV',
+  // U+00B5, the micro sign, and U+03BC, the Greek letter.
   µV: 'uV',
+  μV: 'uV',
   kg: 'kg',
   g: 'g',
   '[lb_av]': '[lb_av]',

@@ -1,5 +1,5 @@
 import { MessageRejected, parseInstant } from '#kernel';
-import type { Device } from '#devices';
+import { requireOwnDeviceId, type Device } from '#devices';
 import { CATALOGUE, ECG, PANELS, ucumCode, type Metric, type Reading, type Waveform } from '#readings';
 
 /** A clock this far ahead is a drifting one; further ahead it is a wrong one (contract, "MQTT"). */
@@ -42,7 +42,7 @@ export interface Measurement {
  * @throws MessageRejected with the reason to quarantine it for.
  */
 export function decodeMessage(payload: JsonObject, device: Device, receivedAt: Date): readonly Measurement[] {
-  requireOwnId(payload, device);
+  requireOwnDeviceId(payload, device.deviceId);
   const { readings } = payload;
   if (readings === undefined) return [decodeEntry(payload, payload['timestamp'], device, receivedAt)];
   if (!Array.isArray(readings) || readings.length === 0 || readings.length > MAX_ENTRIES) {
@@ -53,7 +53,7 @@ export function decodeMessage(payload: JsonObject, device: Device, receivedAt: D
       throw new MessageRejected('invalid_payload', `readings[${index}] is not an object.`);
     }
     const fields = entry as JsonObject;
-    requireOwnId(fields, device);
+    requireOwnDeviceId(fields, device.deviceId);
     return decodeEntry(fields, fields['timestamp'] ?? payload['timestamp'], device, receivedAt);
   });
 }
@@ -69,12 +69,6 @@ export function isDated(payload: JsonObject): boolean {
 function hasTime(entry: unknown): boolean {
   if (typeof entry !== 'object' || entry === null || !('timestamp' in entry)) return false;
   return entry.timestamp !== undefined && entry.timestamp !== null;
-}
-
-function requireOwnId(fields: JsonObject, device: Device): void {
-  if (fields['device_id'] !== undefined && fields['device_id'] !== device.deviceId) {
-    throw new MessageRejected('device_id_mismatch', 'device_id is not the device id of the topic.');
-  }
 }
 
 function decodeEntry(fields: JsonObject, time: unknown, device: Device, receivedAt: Date): Measurement {
@@ -253,7 +247,11 @@ function decodeWaveform(fields: JsonObject, timestamp: string, device: Device, r
 /** What a message says besides its measurements, its own `metadata` object merged in. */
 function collectBesides(fields: JsonObject, used: ReadonlySet<string>): JsonObject {
   const { metadata } = fields;
-  const extra = Object.entries(fields).filter(([field]) => !used.has(field) && field !== 'readings');
-  const own = typeof metadata === 'object' && metadata !== null && !Array.isArray(metadata) ? metadata : {};
-  return { ...Object.fromEntries(extra), ...own };
+  const extra = Object.fromEntries(
+    Object.entries(fields).filter(([field]) => !used.has(field) && field !== 'readings'),
+  );
+  if (metadata === undefined || metadata === null) return extra;
+  return typeof metadata === 'object' && !Array.isArray(metadata)
+    ? { ...extra, ...metadata }
+    : { ...extra, metadata };
 }

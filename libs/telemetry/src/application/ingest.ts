@@ -1,6 +1,13 @@
 import { Injectable } from '@nestjs/common';
-import { MessageRejected, Quarantine, UnitOfWork, type DomainEvent, type RejectedMessage } from '#kernel';
-import { DeviceRegistry, isDeviceId, type Device } from '#devices';
+import {
+  MessageRejected,
+  messageRejected,
+  Quarantine,
+  UnitOfWork,
+  type DomainEvent,
+  type RejectedMessage,
+} from '#kernel';
+import { DeviceRegistry, isDeviceId, requireActive, type Device } from '#devices';
 import { ReadingRepository, type Reading, type Waveform } from '#readings';
 import { ReceiptLedger, type Receipt } from '../ports/receipt-ledger.js';
 import { decodeMessage, isDated, type Measurement } from './decode.js';
@@ -101,15 +108,13 @@ export class Ingest {
           'It was retained and has no timestamp: when it was measured is unknown.',
         );
       }
-      if (!device) throw new MessageRejected('unknown_device', 'No device of this id is registered.');
-      if (device.decommissionedAt)
-        throw new MessageRejected('decommissioned_device', 'The device is decommissioned.');
-      const measurements = decodeMessage(payload, device, receivedAt);
+      const sender = requireActive(device);
+      const measurements = decodeMessage(payload, sender, receivedAt);
       const id = message.id(isDated(payload) ? null : receivedAt);
       measurements.forEach((measurement, index) => {
         into.readings.push(...measurement.readings);
         if (measurement.waveform) into.waveforms.push(measurement.waveform);
-        into.events.push(dataReceived(index === 0 ? id : `${id}.${index}`, device, measurement, receivedAt));
+        into.events.push(dataReceived(index === 0 ? id : `${id}.${index}`, sender, measurement, receivedAt));
       });
     } catch (error) {
       if (!(error instanceof MessageRejected)) throw error;
@@ -131,15 +136,9 @@ export class Ingest {
     const { reason, message: detail } = error;
     // A retained message comes again at every connect; it is one message all the same.
     const messageId = message.id(message.retained ? null : receivedAt);
-    into.rejected.push({ messageId, topic, payload, reason, detail, deviceId, receivedAt });
-    into.events.push({
-      id: messageId,
-      type: 'message.rejected',
-      deviceId,
-      patientId: device?.patientId ?? null,
-      time: receivedAt.toISOString(),
-      data: { topic, reason, detail },
-    });
+    const rejected = { messageId, topic, payload, reason, detail, deviceId, receivedAt };
+    into.rejected.push(rejected);
+    into.events.push(messageRejected(rejected, device?.patientId ?? null));
   }
 }
 
@@ -162,8 +161,8 @@ function dataReceived(id: string, device: Device, measurement: Measurement, rece
     patientId: device.patientId,
     time: receivedAt.toISOString(),
     data: {
-      timestamp: measurement.timestamp,
       ...measurement.payload,
+      timestamp: measurement.payload['timestamp'] ?? measurement.timestamp,
       metric_type: measurement.metricType,
       readings: measurement.readings.map(({ metricType, value, unit, timestamp }) => ({
         metric_type: metricType,
