@@ -23,6 +23,8 @@ describe('isAllowedOrigin', () => {
     ['http://localhost.evil.example', embedded, false],
     ['http://127.0.0.1.evil.example', embedded, false],
     ['https://evil.example', embedded, false],
+    // A name that an attacker has resolve to this machine: Origin and Host agree.
+    ['https://mqtt.example:8004', embedded, false],
     ['null', embedded, false],
   ])('%j under %j: %j', (origin, settings, allowed) => {
     expect(isAllowedOrigin(origin, HOST, settings)).toBe(allowed);
