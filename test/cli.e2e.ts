@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { decodeJwt } from 'jose';
+import { createDatabase, type TestDatabase } from './support/database.js';
 import { freePort } from './support/free-port.js';
 import { Service } from './support/service.js';
 
@@ -15,28 +16,38 @@ interface Outcome {
 }
 
 /** Runs an npm script as a user would. */
-function npm(script: string, args: readonly string[], env: Record<string, string> = {}): Promise<Outcome> {
+const npm = (script: string, args: readonly string[], env: Record<string, string> = {}): Promise<Outcome> =>
+  execute('npm', ['run', script, '--', ...args], env);
+
+/** Runs what an npm script runs, without npm. */
+const cli = (name: string, args: readonly string[], env: Record<string, string>): Promise<Outcome> =>
+  execute(process.execPath, ['scripts/run.mjs', `cli/${name}`, ...args], env);
+
+function execute(command: string, args: readonly string[], env: Record<string, string>): Promise<Outcome> {
   return new Promise((resolve) => {
     const { PATH, HOME } = process.env;
-    execFile(
-      'npm',
-      ['run', script, '--', ...args],
-      { cwd: ROOT, env: { PATH, HOME, ...env } },
-      (error, stdout, stderr) => resolve({ code: error ? Number(error.code) : 0, stdout, stderr }),
+    const options = { cwd: ROOT, env: { PATH, HOME, ...env } };
+    execFile(command, [...args], options, (error, stdout, stderr) =>
+      resolve({ code: error ? Number(error.code) : 0, stdout, stderr }),
     );
   });
 }
 
 describe('the command line', () => {
   let folder: string;
+  let database: TestDatabase;
 
-  beforeAll(() => {
+  beforeAll(async () => {
+    database = await createDatabase();
     folder = mkdtempSync(join(tmpdir(), 'mqtt-service-cli-'));
   });
-  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  afterAll(async () => {
+    await database.drop();
+    rmSync(folder, { recursive: true, force: true });
+  });
 
   it('npm run token prints a token alone, valid for the service of the same folder', async () => {
-    const service = await Service.start({ DATA_DIR: folder, JWT_SECRET: '' });
+    const service = await Service.start({ DATABASE_URL: database.url, DATA_DIR: folder, JWT_SECRET: '' });
     const { code, stdout } = await npm('token', ['--role', 'clinician', '--sub', 'operator-1'], {
       DATA_DIR: folder,
     });
@@ -49,7 +60,7 @@ describe('the command line', () => {
 
   it('npm run token takes scope, patient, tenant and lifetime, and refuses nonsense and production', async () => {
     const env = { DATA_DIR: folder };
-    const { stdout } = await npm(
+    const { stdout } = await cli(
       'token',
       ['--scope', 'devices:read stream', '--patient-id', '4', '--tenant', 't', '--expires-in', '10m'],
       env,
@@ -64,14 +75,14 @@ describe('the command line', () => {
       ['--expires-in', 'never'],
       ['--what'],
     ]) {
-      expect(await npm('token', args, env)).toMatchObject({ code: 1, stdout: '' });
+      expect(await cli('token', args, env)).toMatchObject({ code: 1, stdout: '' });
     }
     const production = {
       NODE_ENV: 'production',
       JWT_SECRET: 'x'.repeat(32),
       DATABASE_URL: 'postgresql://u:p@h/d',
     };
-    const refused = await npm('token', [], {
+    const refused = await cli('token', [], {
       ...production,
       MQTT_BROKER_HOST: 'h',
       MQTT_PASSWORD: 'p',
@@ -81,25 +92,25 @@ describe('the command line', () => {
   });
 
   it('npm run check:mqtt says whether the broker can be used', async () => {
-    const service = await Service.start();
+    const service = await Service.start({ DATABASE_URL: database.url });
     const env = { MQTT_BROKER_PORT: String(service.brokerPort) };
     const good = await npm('check:mqtt', [], env);
     expect(good).toMatchObject({ code: 0, stdout: expect.stringContaining('Round trip   ok') });
     expect(good.stdout.match(/granted, QoS 1/g)).toHaveLength(3);
-    expect(await npm('check:mqtt', [], { ...env, MQTT_PASSWORD: 'wrong' })).toMatchObject({ code: 1 });
+    expect(await cli('check-mqtt', [], { ...env, MQTT_PASSWORD: 'wrong' })).toMatchObject({ code: 1 });
     const nobody = await npm('check:mqtt', [], { MQTT_BROKER_PORT: String(await freePort()) });
     expect(nobody).toMatchObject({ code: 1, stdout: expect.stringContaining('FAILED') });
     await service.remove();
   });
 
   it('npm run mqtt publishes', async () => {
-    const service = await Service.start();
+    const service = await Service.start({ DATABASE_URL: database.url });
     await service.register('scale_1', 'weight_scale');
     const env = { MQTT_BROKER_PORT: String(service.brokerPort) };
     const message = '{"metric_type":"weight","value":70.5}';
     expect((await npm('mqtt', ['publish', 'devices/scale_1/data', message], env)).code).toBe(0);
     await service.untilReady();
-    expect((await npm('mqtt', ['dance'], env)).code).toBe(1);
+    expect((await cli('mqtt', ['dance'], env)).code).toBe(1);
     await service.remove();
   });
 

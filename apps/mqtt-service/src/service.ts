@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { LoggerService } from '@nestjs/common';
+import { Logger, type LoggerService } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { CommandRow } from '#commands';
@@ -41,6 +41,7 @@ export interface RunningService {
  * @throws Error that names the variable to change, when a port is taken or an embedded server can't start.
  */
 export async function startService(config: Config, logger: LoggerService): Promise<RunningService> {
+  Logger.overrideLogger(logger);
   // Before anything is started for nothing; what happens in between is caught below.
   await assertPortFree('PORT', config.port, config.host);
   if (config.mqtt.embedded) await assertPortFree('MQTT_BROKER_PORT', config.mqtt.port, config.mqtt.host);
@@ -56,7 +57,6 @@ export async function startService(config: Config, logger: LoggerService): Promi
     // The embedded one is there already; an external one may be away for long.
     if (postgres) await connected;
     app = await NestFactory.create<NestExpressApplication>(AppModule.with({ config, database, broker }), {
-      logger,
       bodyParser: false,
       forceCloseConnections: true,
       abortOnError: false,
