@@ -65,10 +65,13 @@ export async function startService(config: Config, logger: LoggerService): Promi
     await app.listen(config.port, config.host).catch((error: unknown) => {
       throw portError('PORT', config.port, error);
     });
-    const embedded = broker;
-    if (embedded) app.get(MqttConnection).onSubscribed(() => embedded.open());
+    const subscribed = new Promise<void>((resolve) => app?.get(MqttConnection).onSubscribed(resolve));
     app.connectMicroservice({ strategy: app.get(MqttTransport) });
     await app.startAllMicroservices();
+    if (broker) {
+      await subscribed;
+      broker.open();
+    }
   } catch (error) {
     await stopAll(config, { app, database, broker, postgres });
     throw error;
