@@ -114,6 +114,21 @@ describe('the command line', () => {
     await service.remove();
   });
 
+  it('names DATA_DIR when it can not be made', async () => {
+    for (const path of [
+      '/proc/nowhere/data',
+      join(ROOT, 'package.json', 'data'),
+      join(ROOT, 'package.json'),
+    ]) {
+      const service = await Service.prepare({ DATA_DIR: path });
+      expect(await service.launchInVain()).toMatchObject({
+        code: 1,
+        output: expect.stringContaining(`DATA_DIR: ${path}`),
+      });
+      await service.remove();
+    }
+  });
+
   it('lists everything that is wrong with the configuration at once', async () => {
     const service = await Service.prepare({
       PORT: 'high',

@@ -142,6 +142,11 @@ describe.each(brokersHere())('commands by way of %s', (kind) => {
     ]);
     expect(await send({ command: '' })).toEqual([400, 'validation_failed', 'command']);
     expect(await send({ command: 'x', parameters: [1] })).toEqual([400, 'validation_failed', 'parameters']);
+    expect(await send('{"command":"x","parameters":{"a":1e400}}')).toEqual([
+      400,
+      'validation_failed',
+      'parameters.a',
+    ]);
     expect(await send({ command: 'x', expires_in: 'soon' })).toEqual([
       400,
       'validation_failed',

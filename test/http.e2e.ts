@@ -85,6 +85,16 @@ describe('the REST API', () => {
       expect({ status: answer.status, code: answer.body.code }).toEqual({ status, code });
     });
 
+    it('refuses a body that is not UTF-8', async () => {
+      const response = await fetch(`http://127.0.0.1:${service.port}/devices/register`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${await service.token()}`, 'content-type': 'application/json' },
+        body: Buffer.concat([Buffer.from('{"model":"'), Buffer.from([0xff]), Buffer.from('"}')]),
+      });
+      expect(response.status).toBe(400);
+      expect(await response.json()).toMatchObject({ code: 'invalid_json' });
+    });
+
     it('refuses another media type', async () => {
       const answer = await service.post('/devices/register', 'device_id=a', {
         'content-type': 'application/x-www-form-urlencoded',
@@ -238,6 +248,17 @@ describe('the REST API', () => {
         .map((line) => JSON.parse(line) as Row);
       expect(rows).toEqual((await get('')).body.data);
     });
+
+    it.each(['cursor=x', 'interval=5m', 'aggregate=avg', 'max_points=9'])(
+      'refuses an export with ?%s',
+      async (query) => {
+        const answer = await get(`?${query}`, { accept: 'text/csv' });
+        expect({ status: answer.status, code: answer.body.code }).toEqual({
+          status: 400,
+          code: 'validation_failed',
+        });
+      },
+    );
 
     it.each([
       ['limit=0', 'limit'],

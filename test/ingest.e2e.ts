@@ -57,6 +57,7 @@ describe.each(brokersHere())('measurements by way of %s', (kind) => {
       ['glucose_1', nested, 'invalid_payload'],
       ['stranger', bloodPressure(120), 'unknown_device'],
       ['not valid!', bloodPressure(120), 'unknown_device'],
+      ['', bloodPressure(120), 'unknown_device'],
       ['x'.repeat(300), bloodPressure(120), 'unknown_device'],
       ['device_1', '{"device_id":"device_2","metric_type":"heart_rate","value":70}', 'device_id_mismatch'],
       ['device_1', '{"metric_type":"glucose","value":100}', 'unsupported_metric'],
@@ -86,6 +87,17 @@ describe.each(brokersHere())('measurements by way of %s', (kind) => {
     expect(kept.sort()).toEqual(expected.sort());
     await publish(bloodPressure(142, '2024-01-24T00:00:00Z'));
     await until('the next message', async () => (await systolics()).includes(142));
+  });
+
+  it('takes each message of QoS 2 in once', async () => {
+    for (const value of [161, 162, 163])
+      await device.publishAsync('devices/device_1/data', bloodPressure(value), { qos: 2 });
+    await until('all of them', async () => (await systolics()).includes(163));
+    const inFlight = async (): Promise<number> =>
+      (await service.get('/health/detailed')).body.details.ingest.in_flight as number;
+    await until('the acknowledgements', async () => (await inFlight()) === 0);
+    expect((await systolics()).filter((value) => value >= 161 && value <= 163)).toEqual([161, 162, 163]);
+    expect(service.log.match(/Connected to/g)).toHaveLength(1);
   });
 
   it('quarantines a retained message without a timestamp: it would be dated anew at every connect', async () => {

@@ -63,6 +63,7 @@ describe('the WebSocket /ws/mqtt', () => {
 
   it('closes 4401 on a bad token, an expiring one, and none within 5 s', async () => {
     expect(await (await service.live('?token=nonsense')).closed()).toBe(4401);
+    expect(await (await service.live('', { authorization: 'Basic YTpi' })).closed()).toBe(4401);
     const wrong = await service.live();
     wrong.say({ event: 'authenticate', data: { token: 'nonsense' } });
     expect(await wrong.closed()).toBe(4401);

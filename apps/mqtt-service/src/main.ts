@@ -1,5 +1,5 @@
 import 'reflect-metadata';
-import { ConfigError, loadConfig, PinoLogger, type Config } from '#platform';
+import { ConfigError, loadConfig, makeDataDir, PinoLogger, type Config } from '#platform';
 import { startupBanner } from './banner.js';
 import { startService, type RunningService } from './service.js';
 
@@ -8,13 +8,15 @@ const GRACE_MS = 10_000;
 
 async function main(): Promise<void> {
   const config = loadConfig();
+  if (!config.production) makeDataDir(config);
   const logger = new PinoLogger(config);
   // A signal may come while it still starts: then it stops as soon as it has started.
   let service: RunningService | undefined;
   let signalled = false as boolean;
-  const stop = (): void => {
+  const stop = (signal: string): void => {
+    if (!signalled) logger.log(`Stopping (${signal})`, 'Service');
     signalled = true;
-    if (service) void end(service, config, 0);
+    if (service) void end(service, config, logger, 0);
   };
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
@@ -23,16 +25,22 @@ async function main(): Promise<void> {
   service = running;
   running.onFatal((reason) => {
     logger.fatal(`The embedded PostgreSQL has ended: ${reason}`, 'Service');
-    void end(running, config, 1);
+    void end(running, config, logger, 1);
   });
-  if (signalled) await end(running, config, 0);
+  if (signalled) await end(running, config, logger, 0);
   else process.stdout.write(await startupBanner(config));
 }
 
-async function end(service: RunningService, config: Config, exitCode: number): Promise<void> {
+async function end(
+  service: RunningService,
+  config: Config,
+  logger: PinoLogger,
+  exitCode: number,
+): Promise<void> {
   const overdue = setTimeout(() => process.exit(1), config.shutdownTimeout + GRACE_MS);
   await service.stop();
   clearTimeout(overdue);
+  logger.log('Stopped', 'Service');
   process.exit(exitCode);
 }
 

@@ -58,6 +58,7 @@ export async function startService(config: Config, logger: LoggerService): Promi
     if (postgres) await connected;
     app = await NestFactory.create<NestExpressApplication>(AppModule.with({ config, database, broker }), {
       bodyParser: false,
+      rawBody: true,
       forceCloseConnections: true,
       abortOnError: false,
     });

@@ -4,6 +4,7 @@ export * from './duration.js';
 export * from './event-bus.js';
 export * from './instant.js';
 export * from './json-safety.js';
+export * from './message-time.js';
 export * from './principal.js';
 export * from './quarantine.js';
 export * from './unit-of-work.js';

@@ -24,7 +24,18 @@ describe('findJsonFlaw', () => {
     ['{"\\ude00": 1}', '', 'has a key that holds half of a surrogate pair'],
     ['"\\u0000"', '', 'holds the character U+0000'],
   ])('finds the one in %s', (json, path, reason) => {
-    expect(findJsonFlaw(JSON.parse(json))).toEqual({ path, reason });
+    expect(findJsonFlaw(JSON.parse(json))).toMatchObject({ path, reason, isNumber: false });
+  });
+
+  it.each([
+    ['{"a": [1, 1e400]}', 'a.1'],
+    ['-1e400', ''],
+  ])('finds the number JavaScript can not hold in %s', (json, path) => {
+    expect(findJsonFlaw(JSON.parse(json))).toEqual({
+      path,
+      reason: 'is a number out of range',
+      isNumber: true,
+    });
   });
 
   it('takes the deepest nesting allowed and not one level more', () => {

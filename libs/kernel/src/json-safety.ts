@@ -7,6 +7,8 @@ const FORBIDDEN_KEYS: ReadonlySet<string> = new Set(['__proto__', 'constructor',
 export interface JsonFlaw {
   readonly path: string;
   readonly reason: string;
+  /** A number that JSON can write and JavaScript can't hold, such as 1e400, which would turn into null. */
+  readonly isNumber: boolean;
 }
 
 /**
@@ -23,22 +25,37 @@ export function findJsonFlaw(document: unknown): JsonFlaw | null {
     const { value, path, depth } = item;
     if (typeof value === 'string') {
       const reason = textFlaw(value);
-      if (reason) return { path, reason };
+      if (reason) return { path, reason, isNumber: false };
       continue;
     }
+    if (value === Infinity || value === -Infinity) {
+      return { path, reason: 'is a number out of range', isNumber: true };
+    }
     if (typeof value !== 'object' || value === null) continue;
-    if (depth >= MAX_JSON_DEPTH) return { path, reason: `is nested deeper than ${MAX_JSON_DEPTH} levels` };
+    if (depth >= MAX_JSON_DEPTH) {
+      return { path, reason: `is nested deeper than ${MAX_JSON_DEPTH} levels`, isNumber: false };
+    }
     for (const [key, child] of Object.entries(value)) {
       const childPath = path === '' ? key : `${path}.${key}`;
-      if (FORBIDDEN_KEYS.has(key)) return { path: childPath, reason: 'is a forbidden key' };
+      if (FORBIDDEN_KEYS.has(key)) {
+        return { path: childPath, reason: 'is a forbidden key', isNumber: false };
+      }
       const reason = textFlaw(key);
-      if (reason) return { path, reason: `has a key that ${reason}` };
-      if (typeof child === 'string' || (typeof child === 'object' && child !== null)) {
+      if (reason) return { path, reason: `has a key that ${reason}`, isNumber: false };
+      if (needsLook(child)) {
         pending.push({ value: child, path: childPath, depth: depth + 1 });
       }
     }
   }
   return null;
+}
+
+function needsLook(value: unknown): boolean {
+  return (
+    typeof value === 'string' ||
+    (typeof value === 'object' && value !== null) ||
+    Math.abs(Number(value)) === Infinity
+  );
 }
 
 function textFlaw(text: string): string | null {

@@ -56,7 +56,7 @@ describe('Principal', () => {
     expect(Principal.fromClaims(claims).maySee(patientId)).toBe(shown);
   });
 
-  it.each([undefined, null, 0, -1, 1.5, Number.NaN, '', '0', '-1', ' 1', '1x', [1], {}, true])(
+  it.each([undefined, null, 0, -1, 1.5, 2_147_483_648, 1e20, '2147483648', Number.NaN, '', '0', '-1', ' 1', '1x', [1], {}, true])(
     'shows nobody to a patient whose patient_id is %j',
     (patientId) => {
       const patient = Principal.fromClaims({

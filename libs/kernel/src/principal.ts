@@ -88,10 +88,12 @@ export class Principal {
 
 /** No patient has this id (they are positive): a confined token without a usable patient_id matches nobody. */
 const NOBODY = -1;
+/** Patient ids are positive 32-bit integers. */
+const MAX_PATIENT_ID = 2_147_483_647;
 
 function patientOf(claim: unknown): number {
   const id = typeof claim === 'string' && /^\d+$/.test(claim) ? Number(claim) : claim;
-  return typeof id === 'number' && Number.isInteger(id) && id > 0 ? id : NOBODY;
+  return typeof id === 'number' && Number.isInteger(id) && id > 0 && id <= MAX_PATIENT_ID ? id : NOBODY;
 }
 
 function isRole(value: unknown): value is Role {

@@ -1,5 +1,5 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
-import { IsObject, IsOptional, IsString, IsUUID, Length, Matches } from 'class-validator';
+import { IsObject, IsOptional, IsUUID, Matches } from 'class-validator';
 import { DevicePath } from '#devices';
 import { COMMAND_STATUSES, type Command, type CommandStatus } from '../domain/command.js';
 
@@ -28,8 +28,7 @@ export class SendCommand {
     description: 'Time it has to be completed; COMMAND_EXPIRES_AFTER unless given',
   })
   @IsOptional()
-  @IsString()
-  @Length(2, 12)
+  @Matches(/^\d{1,9}(ms|s|m|h|d)$/, { message: 'expires_in must be a duration such as 30s, 10m or 1h' })
   expires_in?: string;
 }
 

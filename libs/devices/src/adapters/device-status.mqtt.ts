@@ -58,7 +58,7 @@ export class DeviceStatusMqtt {
         const payload = parseJsonPayload(delivery.payload);
         requireOwnDeviceId(payload, deviceId);
         requireActive(device);
-        reports.push({ deviceId, report: readStatusReport(payload), receivedAt });
+        reports.push({ deviceId, report: readStatusReport(payload, receivedAt), receivedAt });
       } catch (error) {
         if (!(error instanceof MessageRejected)) throw error;
         const sender = {

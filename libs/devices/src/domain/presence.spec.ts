@@ -3,6 +3,7 @@ import { MessageRejected } from '#kernel';
 import type { Presence } from './device.js';
 import { readStatusReport, report, seen, type StatusReport } from './presence.js';
 
+const NOW = new Date('2024-01-23T10:30:00Z');
 const at = (second: number): Date => new Date(Date.UTC(2024, 0, 23, 10, 30, second));
 
 const NEVER_SEEN: Presence = {
@@ -32,7 +33,7 @@ function after(...reports: StatusReport[]): { presence: Presence; changes: unkno
 describe('readStatusReport', () => {
   it("reads the seed's payload", () => {
     const payload = { device_id: 'device_123', status: 'online', battery: 85, signal_strength: -45 };
-    expect(readStatusReport(payload)).toEqual({
+    expect(readStatusReport(payload, NOW)).toEqual({
       status: 'online',
       battery: 85,
       signalStrength: -45,
@@ -53,7 +54,7 @@ describe('readStatusReport', () => {
     [{ session: 17 }, { session: '17' }],
     [{ session: 's'.repeat(255) }, { session: 's'.repeat(255) }],
   ])('reads %j', (fields, expected) => {
-    expect(readStatusReport({ status: 'offline', ...fields })).toMatchObject({
+    expect(readStatusReport({ status: 'offline', ...fields }, NOW)).toMatchObject({
       status: 'offline',
       ...expected,
     });
@@ -64,6 +65,8 @@ describe('readStatusReport', () => {
     [{ status: 'sleeping' }, 'invalid_payload'],
     [{ status: 'inactive' }, 'invalid_payload'],
     [{ status: true }, 'invalid_payload'],
+    [{ status: 'online', timestamp: 'now' }, 'invalid_payload'],
+    [{ status: 'online', timestamp: '2024-01-23T10:35:01Z' }, 'timestamp_in_future'],
     [{ status: 'online', battery: '85' }, 'invalid_payload'],
     [{ status: 'online', session: {} }, 'invalid_payload'],
     [{ status: 'online', session: 's'.repeat(256) }, 'invalid_payload'],
@@ -73,7 +76,7 @@ describe('readStatusReport', () => {
     [{ status: 'offline', signal_strength: -201 }, 'value_out_of_range'],
     [{ status: 'offline', signal_strength: 201 }, 'value_out_of_range'],
   ])('rejects %j', (payload, reason) => {
-    expect(() => readStatusReport(payload)).toThrow(
+    expect(() => readStatusReport(payload, NOW)).toThrow(
       expect.objectContaining<Partial<MessageRejected>>({ reason: reason as MessageRejected['reason'] }),
     );
   });
@@ -87,7 +90,7 @@ describe('readStatusReport', () => {
     fc.assert(
       fc.property(payloads, (payload) => {
         try {
-          const { battery, signalStrength } = readStatusReport(payload);
+          const { battery, signalStrength } = readStatusReport(payload, NOW);
           expect(battery === null || (Number.isInteger(battery) && battery >= 0 && battery <= 100)).toBe(
             true,
           );

@@ -1,4 +1,4 @@
-import { MessageRejected } from '#kernel';
+import { MessageRejected, requireTimestamp } from '#kernel';
 import type { Presence } from './device.js';
 
 /** What a device, or its will, says of itself. */
@@ -15,10 +15,12 @@ const MAX_SESSION_LENGTH = 255;
 
 /**
  * Reads a status payload (contract, "MQTT").
- * @throws MessageRejected invalid_payload, or value_out_of_range for an impossible battery or signal.
+ * @throws MessageRejected invalid_payload, timestamp_in_future, or value_out_of_range for an impossible battery or
+ * signal.
  */
-export function readStatusReport(payload: Readonly<Record<string, unknown>>): StatusReport {
+export function readStatusReport(payload: Readonly<Record<string, unknown>>, receivedAt: Date): StatusReport {
   const { status, session } = payload;
+  requireTimestamp(payload['timestamp'], receivedAt);
   if (status !== 'online' && status !== 'offline') {
     throw new MessageRejected('invalid_payload', 'status is neither online nor offline.');
   }

@@ -1,3 +1,5 @@
+import { isUtf8 } from 'node:buffer';
+import type { RawBodyRequest } from '@nestjs/common';
 import type { NextFunction, Request, RequestHandler, Response } from 'express';
 import { DomainError, findJsonFlaw } from '#kernel';
 import { validationFailed } from './validation.js';
@@ -9,7 +11,7 @@ const BODY_METHODS: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH']);
  * that is too deep, reaches for a prototype, or holds text PostgreSQL can't store.
  */
 export function jsonBodyGuard(): RequestHandler {
-  return (request: Request, _response: Response, next: NextFunction): void => {
+  return (request: RawBodyRequest<Request>, _response: Response, next: NextFunction): void => {
     if (!BODY_METHODS.has(request.method)) {
       next();
       return;
@@ -19,6 +21,11 @@ export function jsonBodyGuard(): RequestHandler {
       Number(request.headers['content-length'] ?? 0) > 0;
     if (hasBody && !request.is('json')) {
       next(unsupportedMediaType());
+      return;
+    }
+    // The parser puts replacement characters in the place of bytes that are no UTF-8.
+    if (request.rawBody && !isUtf8(request.rawBody)) {
+      next(new DomainError('invalid', 'invalid_json', 'The body is not UTF-8.'));
       return;
     }
     const flaw = findJsonFlaw(request.body);

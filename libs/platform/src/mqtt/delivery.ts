@@ -4,7 +4,7 @@ export interface Delivery {
   /** The device id the topic names, as sent: not yet checked. */
   readonly deviceId: string;
   readonly payload: Buffer;
-  /** 0 when it was delivered at QoS 0: it can't be acknowledged nor redelivered. */
+  /** 0 when it was not delivered at QoS 1: then there is no PUBACK to hold back. */
   readonly packetId: number;
   /** The broker says that it may have delivered this before ([MQTT-3.3.1-1]). */
   readonly duplicate: boolean;

@@ -6,7 +6,7 @@ export const MAX_PAYLOAD_BYTES = 262_144;
 
 /**
  * Reads a payload that should be a JSON object.
- * @throws MessageRejected payload_too_large, invalid_json or invalid_payload
+ * @throws MessageRejected payload_too_large, invalid_json, invalid_payload or value_out_of_range
  */
 export function parseJsonPayload(payload: Buffer): Readonly<Record<string, unknown>> {
   if (payload.length > MAX_PAYLOAD_BYTES) {
@@ -26,6 +26,9 @@ export function parseJsonPayload(payload: Buffer): Readonly<Record<string, unkno
     throw new MessageRejected('invalid_payload', 'The payload is not a JSON object.');
   }
   const flaw = findJsonFlaw(document);
-  if (flaw) throw new MessageRejected('invalid_payload', `${flaw.path || 'The payload'} ${flaw.reason}.`);
+  if (flaw) {
+    const reason = flaw.isNumber ? 'value_out_of_range' : 'invalid_payload';
+    throw new MessageRejected(reason, `${flaw.path || 'The payload'} ${flaw.reason}.`);
+  }
   return document as Readonly<Record<string, unknown>>;
 }

@@ -51,7 +51,9 @@ export class MqttConnection {
     const { mqtt } = this.config;
     const client = connect({
       ...clientOptions(this.config, mqtt.clientId),
-      clean: false,
+      // The embedded broker keeps sessions in memory only, and for durable ones loses the connection over a topic
+      // with an empty level (aedes 1.2.0).
+      clean: mqtt.embedded,
       // The transport subscribes at every connect: a broker may have lost a durable session.
       resubscribe: false,
       reconnectPeriod: RECONNECT_MS,

@@ -101,7 +101,7 @@ export class MqttTransport extends ServerMqtt {
     client.handleMessage = (packet, done) => {
       this.receive(packet);
       // An error makes mqtt.js skip its PUBACK and go on with the stream (pinned version, contract-tested).
-      done(packet.qos === 0 ? undefined : new Error('acknowledged later'));
+      done(packet.qos === 1 ? new Error('acknowledged later') : undefined);
     };
     client.on('connect', () => {
       this.window = new AckWindow((messageId) =>
@@ -148,10 +148,10 @@ export class MqttTransport extends ServerMqtt {
       topic: packet.topic,
       deviceId,
       payload: typeof packet.payload === 'string' ? Buffer.from(packet.payload) : packet.payload,
-      packetId: packet.qos === 0 ? 0 : (packet.messageId ?? 0),
+      packetId: packet.qos === 1 ? (packet.messageId ?? 0) : 0,
       duplicate: packet.dup,
       retained: packet.retain,
-      ack: packet.qos === 0 ? () => undefined : this.window.take(packet.messageId ?? 0),
+      ack: packet.qos === 1 ? this.window.take(packet.messageId ?? 0) : () => undefined,
     };
     const waiting = this.arrived.get(channel);
     if (waiting) waiting.push(delivery);

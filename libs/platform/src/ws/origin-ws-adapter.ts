@@ -30,6 +30,15 @@ export class OriginWsAdapter extends WsAdapter {
     return super.create(port, { ...options, ...limits } as never);
   }
 
+  /** What a client sends wrong is the client's trouble and closes its socket; a log line each would flood the log. */
+  override bindErrorHandler<
+    Server extends { on: (event: string, listener: (value: never) => void) => unknown },
+  >(server: Server): Server {
+    server.on('connection', (socket: WebSocket) => socket.on('error', () => undefined));
+    server.on('error', (error: Error) => this.logger.error(error));
+    return server;
+  }
+
   /** Gateways here listen to their sockets themselves: the adapter would drop malformed messages silently. */
   override bindMessageHandlers(client: WebSocket, handlers: never[], transform: never): void {
     if (handlers.length > 0) super.bindMessageHandlers(client, handlers, transform);

@@ -63,6 +63,7 @@ export class ReadingsController {
     const filter = readFilter(path.device_id, query);
     const format = request.accepts([JSON_TYPE, CSV_TYPE, NDJSON_TYPE]);
     if (format === CSV_TYPE || format === NDJSON_TYPE) {
+      requireWholeRange(query);
       const readings = await this.history.stream(filter, caller);
       return new StreamableFile(format === CSV_TYPE ? toCsv(readings) : toNdjson(readings), {
         type: `${format}; charset=utf-8`,
@@ -155,6 +156,16 @@ function readFilter(deviceId: string, query: HistoryQuery): ReadingFilter {
     ...(from !== undefined && { from }),
     ...(to !== undefined && { to }),
   };
+}
+
+/** An export is the whole range: parameters that say otherwise are refused rather than passed over. */
+function requireWholeRange(query: HistoryQuery): void {
+  const stray = (['cursor', 'interval', 'aggregate', 'max_points'] as const).filter(
+    (field) => query[field] !== undefined,
+  );
+  if (stray.length > 0) {
+    throw validationFailed(stray.map((field) => ({ field, message: 'does not go with an export' })));
+  }
 }
 
 function cursorInstant(text: string): string {

@@ -32,11 +32,16 @@ const UCUM_OF_SPELLING: Readonly<Record<string, string>> = {
   C: 'Cel',
   '°C': 'Cel',
   celsius: 'Cel',
+  Celsius: 'Cel',
+  degC: 'Cel',
+  '℃': 'Cel',
   '[degF]': '[degF]',
   degF: '[degF]',
   F: '[degF]',
   '°F': '[degF]',
   fahrenheit: '[degF]',
+  Fahrenheit: '[degF]',
+  '℉': '[degF]',
 };
 
 /** The UCUM code of a unit as devices spell it, or null when the spelling is unknown. */

@@ -44,6 +44,8 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
 }
 
 function tokenOf(request: IncomingMessage): string | null {
-  const query = new URL(request.url ?? '/', 'http://localhost').searchParams.get('token');
-  return bearerToken(request.headers.authorization) ?? query;
+  const { authorization } = request.headers;
+  // A header that holds no bearer token is a failed attempt, not an anonymous one.
+  if (authorization !== undefined) return bearerToken(authorization) ?? '';
+  return new URL(request.url ?? '/', 'http://localhost').searchParams.get('token');
 }

@@ -197,6 +197,11 @@ describe('a data message', () => {
     ['unsupported_metric', 'glucose_meter', { metric_type: 'ecg', value: 99 }],
     ['unsupported_metric', 'glucose_meter', { metric_type: 'constructor', value: 99 }],
     ['unsupported_metric', 'glucose_meter', { metric_type: 'value', value: 99 }],
+    [
+      'invalid_payload',
+      'blood_pressure_monitor',
+      { metric_type: 'blood_pressure', systolic: 120, diastolic: 80, value: 5 },
+    ],
     ['invalid_unit', 'glucose_meter', { metric_type: 'glucose', value: 99, unit: 'kg' }],
     ['invalid_unit', 'glucose_meter', { metric_type: 'glucose', value: 99, unit: 'stone' }],
     ['invalid_unit', 'glucose_meter', { metric_type: 'glucose', value: 99, unit: '' }],
@@ -269,6 +274,25 @@ describe('a buffered upload', () => {
     expect(rejection('temperature_sensor', { readings })).toBe(reason);
   });
 
+  it.each<Payload>([
+    { value: 36.5 },
+    { temperature: 36.5 },
+    { metric_type: 'body_temperature' },
+    { unit: 'Cel' },
+    { samples: [1] },
+  ])('is rejected with a measurement beside its list, which would be lost: %j', (stray) => {
+    expect(rejection('temperature_sensor', { readings: [entry(36.6)], ...stray })).toBe('invalid_payload');
+  });
+
+  it('gives each entry what it says of all', () => {
+    const [reading] = decode('temperature_sensor', {
+      readings: [{ ...entry(36.6), site: 'ear' }],
+      battery: 5,
+      site: 'arm',
+    });
+    expect(reading?.readings[0]?.metadata).toEqual({ battery: 5, site: 'ear' });
+  });
+
   it('has 1,000 entries at most', () => {
     const readings = Array.from({ length: 1_001 }, () => entry(36.6));
     expect(rejection('temperature_sensor', { readings })).toBe('invalid_payload');
@@ -298,7 +322,15 @@ describe('an ECG segment', () => {
     ]);
   });
 
-  it.each(['uV', '\u00b5V'])('in %s is converted', (unit) => {
+  it('may bring other metrics of the device along', () => {
+    const [segment] = decode('ecg_monitor', { ...ECG_SEGMENT, heart_rate: 70 });
+    expect(segment?.readings).toMatchObject([{ metricType: 'heart_rate', value: 70, unit: '/min' }]);
+    expect(segment?.waveform?.metadata).toEqual({});
+    expect(rejection('ecg_monitor', { ...ECG_SEGMENT, heart_rate: 700 })).toBe('value_out_of_range');
+    expect(rejection('ecg_monitor', { ...ECG_SEGMENT, value: 70 })).toBe('invalid_payload');
+  });
+
+  it.each(['uV', '\u00b5V', '\u03bcV'])('in %s is converted', (unit) => {
     const [segment] = decode('ecg_monitor', { ...ECG_SEGMENT, unit, samples: [1_250, -500] });
     expect(segment?.waveform).toMatchObject({
       unit: 'mV',

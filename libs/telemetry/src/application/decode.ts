@@ -1,9 +1,7 @@
-import { MessageRejected, parseInstant } from '#kernel';
+import { MessageRejected, requireTimestamp } from '#kernel';
 import { requireOwnDeviceId, type Device } from '#devices';
 import { CATALOGUE, ECG, PANELS, ucumCode, type Metric, type Reading, type Waveform } from '#readings';
 
-/** A clock this far ahead is a drifting one; further ahead it is a wrong one (contract, "MQTT"). */
-const MAX_AHEAD_MS = 5 * 60_000;
 const MAX_ENTRIES = 1_000;
 const MAX_SAMPLES = 20_000;
 /** Fields that say what a measurement is, rather than something besides. */
@@ -15,12 +13,9 @@ const ENVELOPE_FIELDS: ReadonlySet<string> = new Set([
   'value',
   'metadata',
 ]);
-const WAVEFORM_FIELDS: ReadonlySet<string> = new Set([
-  ...ENVELOPE_FIELDS,
-  'lead',
-  'sampling_rate',
-  'samples',
-]);
+const WAVEFORM_FIELDS = ['lead', 'sampling_rate', 'samples'];
+/** Fields of which a measurement consists, whatever it measures. */
+const MEASUREMENT_FIELDS = ['metric_type', 'value', 'unit', ...WAVEFORM_FIELDS];
 
 type JsonObject = Readonly<Record<string, unknown>>;
 
@@ -48,14 +43,29 @@ export function decodeMessage(payload: JsonObject, device: Device, receivedAt: D
   if (!Array.isArray(readings) || readings.length === 0 || readings.length > MAX_ENTRIES) {
     throw new MessageRejected('invalid_payload', `readings is not a list of 1 to ${MAX_ENTRIES} entries.`);
   }
+  const shared = sharedFields(payload, device);
   return readings.map((entry: unknown, index) => {
-    if (typeof entry !== 'object' || entry === null || Array.isArray(entry)) {
-      throw new MessageRejected('invalid_payload', `readings[${index}] is not an object.`);
+    if (typeof entry !== 'object' || entry === null || Array.isArray(entry) || 'readings' in entry) {
+      throw new MessageRejected(
+        'invalid_payload',
+        `readings[${index}] is not an object that is one measurement.`,
+      );
     }
-    const fields = entry as JsonObject;
+    const fields: JsonObject = { ...shared, ...entry };
     requireOwnDeviceId(fields, device.deviceId);
     return decodeEntry(fields, fields['timestamp'] ?? payload['timestamp'], device, receivedAt);
   });
+}
+
+/** What a buffered upload says of all its entries. A measurement beside the list would be lost: it is refused. */
+function sharedFields(payload: JsonObject, device: Device): JsonObject {
+  const own = [...MEASUREMENT_FIELDS, ...CATALOGUE[device.type].flatMap(({ fields }) => fields)];
+  const stray = own.find((field) => payload[field] !== undefined);
+  if (stray !== undefined) {
+    throw new MessageRejected('invalid_payload', `${stray} and readings exclude each other.`);
+  }
+  const apart = new Set(['device_id', 'timestamp', 'readings']);
+  return Object.fromEntries(Object.entries(payload).filter(([field]) => !apart.has(field)));
 }
 
 /** True when every measurement of the message carries its own date, so that delivering it again repeats it exactly. */
@@ -65,7 +75,7 @@ export function isDated(payload: JsonObject): boolean {
   return Array.isArray(readings) && readings.every(hasTime);
 }
 
-/** A timestamp of null is none: {@link readTimestamp} takes the time of receipt for it. */
+/** A timestamp of null is none: {@link requireTimestamp} takes the time of receipt for it. */
 function hasTime(entry: unknown): boolean {
   if (typeof entry !== 'object' || entry === null || !('timestamp' in entry)) return false;
   return entry.timestamp !== undefined && entry.timestamp !== null;
@@ -76,48 +86,57 @@ function decodeEntry(fields: JsonObject, time: unknown, device: Device, received
   if (typeof named !== 'string' || named === '') {
     throw new MessageRejected('invalid_payload', 'metric_type is not a text.');
   }
-  const timestamp = readTimestamp(time, receivedAt);
-  if (named === ECG.metricType && device.type === ECG.deviceType) {
-    const waveform = decodeWaveform(fields, timestamp, device, receivedAt);
-    return { metricType: named, timestamp, payload: fields, readings: [], waveform };
-  }
-  const readings = decodeReadings(fields, named, timestamp, device, receivedAt);
-  return { metricType: named, timestamp, payload: fields, readings, waveform: null };
-}
-
-function readTimestamp(time: unknown, receivedAt: Date): string {
-  if (time === undefined || time === null) return receivedAt.toISOString();
-  const instant = typeof time === 'string' ? parseInstant(time) : null;
-  if (!instant) {
-    throw new MessageRejected('invalid_payload', 'timestamp is not an RFC 3339 time with its offset.');
-  }
-  if (instant.epochMs > receivedAt.getTime() + MAX_AHEAD_MS) {
-    throw new MessageRejected(
-      'timestamp_in_future',
-      "timestamp is more than 5 minutes ahead of the service's clock.",
-    );
-  }
-  return instant.iso;
-}
-
-function decodeReadings(
-  fields: JsonObject,
-  named: string,
-  timestamp: string,
-  device: Device,
-  receivedAt: Date,
-): readonly Reading[] {
+  const timestamp = requireTimestamp(time, receivedAt);
+  const common = { deviceId: device.deviceId, timestamp, receivedAt };
+  const isWaveform = named === ECG.metricType && device.type === ECG.deviceType;
   const metrics = CATALOGUE[device.type];
-  const subject = namedMetrics(named, metrics, device);
+  const subject = isWaveform ? [] : namedMetrics(named, metrics, device);
+  const { values, used } = readValues(fields, metrics, subject);
+  if (!isWaveform && !values.some(({ metric }) => subject.includes(metric))) {
+    throw new MessageRejected('invalid_payload', `There is no value for ${named}.`);
+  }
+  const besides = collectBesides(fields, isWaveform ? new Set([...used, ...WAVEFORM_FIELDS]) : used);
+  return {
+    metricType: named,
+    timestamp,
+    payload: fields,
+    readings: values.map(({ metric, value, original }) => ({
+      ...common,
+      metricType: metric.metricType,
+      value,
+      unit: metric.unit,
+      metadata: original === undefined ? besides : { ...besides, original },
+    })),
+    waveform: isWaveform ? { ...common, ...decodeWaveform(fields, besides) } : null,
+  };
+}
+
+interface ReadValue {
+  readonly metric: Metric;
+  readonly value: number;
+  readonly original: { readonly value: number; readonly unit: string } | undefined;
+}
+
+/**
+ * The values of all metrics that an entry gives.
+ * @param subject what its metric_type names: `value` and `unit` belong to that; other metrics of the device may
+ * come along under their own names and in their canonical units.
+ */
+function readValues(
+  fields: JsonObject,
+  metrics: readonly Metric[],
+  subject: readonly Metric[],
+): { values: readonly ReadValue[]; used: ReadonlySet<string> } {
+  if (subject.length !== 1 && fields['value'] !== undefined && fields['value'] !== null) {
+    throw new MessageRejected('invalid_payload', 'value does not say which of several metrics it gives.');
+  }
   const unit = fields['unit'] ?? undefined;
   const used = new Set(ENVELOPE_FIELDS);
-  const values: { metric: Metric; value: number; original: unknown }[] = [];
+  const values: ReadValue[] = [];
   for (const metric of metrics) {
-    // `value` and `unit` belong to what metric_type names; other metrics may come along under their own names.
     const isSubject = subject.includes(metric);
     const candidates = isSubject && subject.length === 1 ? [...metric.fields, 'value'] : metric.fields;
-    const present = candidates.filter((field) => fields[field] !== undefined && fields[field] !== null);
-    const [field, second] = present;
+    const [field, second] = candidates.filter((name) => fields[name] !== undefined && fields[name] !== null);
     if (field === undefined) continue;
     if (second !== undefined) {
       throw new MessageRejected('invalid_payload', `${field} and ${second} both give ${metric.metricType}.`);
@@ -125,20 +144,8 @@ function decodeReadings(
     used.add(field);
     values.push({ metric, ...readValue(fields[field], field, metric, isSubject ? unit : undefined) });
   }
-  if (!values.some(({ metric }) => subject.includes(metric))) {
-    throw new MessageRejected('invalid_payload', `There is no value for ${named}.`);
-  }
   requireSystolicAboveDiastolic(values);
-  const besides = collectBesides(fields, used);
-  return values.map(({ metric, value, original }) => ({
-    deviceId: device.deviceId,
-    metricType: metric.metricType,
-    value,
-    unit: metric.unit,
-    timestamp,
-    metadata: original === undefined ? besides : { ...besides, original },
-    receivedAt,
-  }));
+  return { values, used };
 }
 
 /** The metrics a metric_type names: one, or the members of a panel. */
@@ -202,7 +209,10 @@ function requireSystolicAboveDiastolic(values: readonly { metric: Metric; value:
   }
 }
 
-function decodeWaveform(fields: JsonObject, timestamp: string, device: Device, receivedAt: Date): Waveform {
+function decodeWaveform(
+  fields: JsonObject,
+  besides: JsonObject,
+): Pick<Waveform, 'lead' | 'samplingRate' | 'unit' | 'samples' | 'metadata'> {
   const { lead, sampling_rate: samplingRate, samples } = fields;
   const { leads, amplitude } = ECG;
   if (typeof lead !== 'string' || !(leads as readonly string[]).includes(lead)) {
@@ -230,17 +240,13 @@ function decodeWaveform(fields: JsonObject, timestamp: string, device: Device, r
     }
     return canonical;
   });
-  const besides = collectBesides(fields, WAVEFORM_FIELDS);
   const { code } = toCanonical(0, ECG, unit);
   return {
-    deviceId: device.deviceId,
     lead,
     samplingRate,
     unit: ECG.unit,
     samples: converted,
-    timestamp,
     metadata: code === ECG.unit ? besides : { ...besides, original: { unit } },
-    receivedAt,
   };
 }
 
