@@ -25,6 +25,7 @@ export * from './mqtt/json-payload.js';
 export * from './mqtt/message-id.js';
 export * from './mqtt/mqtt-connection.js';
 export * from './mqtt/mqtt-transport.js';
+export * from './mqtt/serial-intake.js';
 export * from './mqtt/topic-filter.js';
 export * from './platform.module.js';
 export * from './ws/origin-ws-adapter.js';

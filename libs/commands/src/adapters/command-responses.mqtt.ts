@@ -2,49 +2,40 @@ import { Controller } from '@nestjs/common';
 import { EventPattern, Payload } from '@nestjs/microservices';
 import { Clock, MessageRejected, type DomainEvent } from '#kernel';
 import {
-  Batcher,
   INBOUND,
   Inbox,
   MqttTransport,
   parseJsonPayload,
+  SerialIntake,
   type Delivery,
-  type InboxItem,
+  type Received,
 } from '#platform';
 import { DeviceRegistry, isDeviceId, requireActive, requireOwnDeviceId } from '#devices';
 import { answered, commandEvent, type Command } from '../domain/command.js';
 import { readCommandResponse } from '../domain/command-response.js';
 import { CommandRepository } from '../ports/command.repository.js';
 
-interface Item extends InboxItem {
-  readonly receivedAt: Date;
-}
-
-const BATCH = { size: 100, age: 5, concurrency: 1 };
-
 /** Takes devices' answers in and enters them into the ledger. */
 @Controller()
 export class CommandResponsesMqtt {
-  private readonly batcher = new Batcher<Item>(BATCH, (items) =>
-    this.inbox.process(items, (part) => this.store(part)),
-  );
+  private readonly intake: SerialIntake;
 
   constructor(
     private readonly commands: CommandRepository,
     private readonly registry: DeviceRegistry,
     private readonly inbox: Inbox,
-    private readonly clock: Clock,
+    clock: Clock,
     transport: MqttTransport,
   ) {
-    transport.onDrain(() => this.batcher.drain());
+    this.intake = new SerialIntake(inbox, transport, clock, (items) => this.store(items));
   }
 
   @EventPattern<string>(INBOUND.responses)
   receive(@Payload() deliveries: readonly Delivery[]): void {
-    const receivedAt = this.clock.now();
-    this.batcher.add(deliveries.map((delivery) => ({ delivery, receivedAt })));
+    this.intake.take(deliveries);
   }
 
-  private async store(items: readonly Item[]): Promise<readonly DomainEvent[]> {
+  private async store(items: readonly Received[]): Promise<readonly DomainEvent[]> {
     const known = await this.registry.findMany(
       items.map(({ delivery }) => delivery.deviceId).filter(isDeviceId),
     );

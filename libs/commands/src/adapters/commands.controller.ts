@@ -6,7 +6,7 @@ import {
   Caller,
   Config,
   decodeCursor,
-  encodeCursor,
+  cutPage,
   PageQuery,
   RequireScope,
   validationFailed,
@@ -64,9 +64,8 @@ export class CommandsController {
   ): Promise<CommandPage> {
     const [beforeId] = query.cursor === undefined ? [null] : decodeCursor(query.cursor, ['number']);
     const commands = await this.desk.list(path.device_id, beforeId, query.limit + 1, caller);
-    const page = commands.slice(0, query.limit);
-    const last = commands.length > query.limit ? page.at(-1) : undefined;
-    return { data: page.map(viewCommand), next_cursor: last ? encodeCursor([last.id]) : null };
+    const { page, next_cursor } = cutPage(commands, query.limit, (command) => [command.id]);
+    return { data: page.map(viewCommand), next_cursor };
   }
 
   @Get('commands/:command_id')

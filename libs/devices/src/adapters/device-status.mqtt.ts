@@ -2,13 +2,13 @@ import { Controller } from '@nestjs/common';
 import { EventPattern, Payload } from '@nestjs/microservices';
 import { Clock, MessageRejected, type DomainEvent } from '#kernel';
 import {
-  Batcher,
   INBOUND,
   Inbox,
   MqttTransport,
   parseJsonPayload,
+  SerialIntake,
   type Delivery,
-  type InboxItem,
+  type Received,
 } from '#platform';
 import { DeviceRegistry } from '../application/device-registry.js';
 import { PresenceKeeper, type ReceivedReport } from '../application/presence-keeper.js';
@@ -16,36 +16,27 @@ import { isDeviceId } from '../domain/device.js';
 import { requireActive, requireOwnDeviceId } from '../domain/message-rules.js';
 import { readStatusReport } from '../domain/presence.js';
 
-interface Item extends InboxItem {
-  readonly receivedAt: Date;
-}
-
-const BATCH = { size: 200, age: 5, concurrency: 1 };
-
 /** Takes status messages and wills in. */
 @Controller()
 export class DeviceStatusMqtt {
-  private readonly batcher = new Batcher<Item>(BATCH, (items) =>
-    this.inbox.process(items, (part) => this.store(part)),
-  );
+  private readonly intake: SerialIntake;
 
   constructor(
     private readonly presence: PresenceKeeper,
     private readonly registry: DeviceRegistry,
     private readonly inbox: Inbox,
-    private readonly clock: Clock,
+    clock: Clock,
     transport: MqttTransport,
   ) {
-    transport.onDrain(() => this.batcher.drain());
+    this.intake = new SerialIntake(inbox, transport, clock, (items) => this.store(items));
   }
 
   @EventPattern<string>(INBOUND.status)
   receive(@Payload() deliveries: readonly Delivery[]): void {
-    const receivedAt = this.clock.now();
-    this.batcher.add(deliveries.map((delivery) => ({ delivery, receivedAt })));
+    this.intake.take(deliveries);
   }
 
-  private async store(items: readonly Item[]): Promise<readonly DomainEvent[]> {
+  private async store(items: readonly Received[]): Promise<readonly DomainEvent[]> {
     const known = await this.registry.findMany(
       items.map(({ delivery }) => delivery.deviceId).filter(isDeviceId),
     );

@@ -1,7 +1,7 @@
 import { Body, Controller, Get, HttpCode, Param, Post, Query } from '@nestjs/common';
 import { ApiExtraModels, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { Principal } from '#kernel';
-import { ApiProblems, Caller, decodeCursor, encodeCursor, RequireScope } from '#platform';
+import { ApiProblems, Caller, decodeCursor, cutPage, RequireScope } from '#platform';
 import { DeviceRegistry } from '../application/device-registry.js';
 import {
   DevicePage,
@@ -51,9 +51,8 @@ export class DevicesController {
       ...(query.patient_id !== undefined && { patientId: query.patient_id }),
     };
     const devices = await this.registry.list(filter, afterId, query.limit + 1, caller);
-    const page = devices.slice(0, query.limit);
-    const last = devices.length > query.limit ? page.at(-1) : undefined;
-    return { data: page.map(viewDevice), next_cursor: last ? encodeCursor([last.id]) : null };
+    const { page, next_cursor } = cutPage(devices, query.limit, (device) => [device.id]);
+    return { data: page.map(viewDevice), next_cursor };
   }
 
   @Get(':device_id')

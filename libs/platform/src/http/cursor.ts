@@ -34,3 +34,17 @@ export function decodeCursor<const Shape extends readonly ('string' | 'number')[
   }
   return key as { [Part in keyof Shape]: Shape[Part] extends 'number' ? number : string };
 }
+
+/**
+ * Cuts a page from rows of which one more was asked for than the page holds.
+ * @param key the sort key of a row: where the next page starts behind.
+ */
+export function cutPage<Row>(
+  rows: readonly Row[],
+  limit: number,
+  key: (row: Row) => readonly (string | number)[],
+): { readonly page: readonly Row[]; readonly next_cursor: string | null } {
+  const page = rows.slice(0, limit);
+  const last = rows.length > limit ? page.at(-1) : undefined;
+  return { page, next_cursor: last === undefined ? null : encodeCursor(key(last)) };
+}

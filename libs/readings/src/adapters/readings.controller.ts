@@ -9,7 +9,7 @@ import {
 } from '@nestjs/swagger';
 import type { Request } from 'express';
 import { parseDuration, parseInstant, Principal, type FieldError } from '#kernel';
-import { ApiProblems, Caller, decodeCursor, encodeCursor, RequireScope, validationFailed } from '#platform';
+import { ApiProblems, Caller, decodeCursor, cutPage, RequireScope, validationFailed } from '#platform';
 import { DevicePath } from '#devices';
 import { ReadingHistory } from '../application/reading-history.js';
 import { expandMetricTypes } from '../domain/catalogue.js';
@@ -95,13 +95,8 @@ export class ReadingsController {
       after = { timestamp: cursorInstant(timestamp), id };
     }
     const readings = await this.history.page(filter, after, query.limit + 1, caller);
-    const page = readings.slice(0, query.limit);
-    const last = readings.length > query.limit ? page.at(-1) : undefined;
-    return {
-      device_id: filter.deviceId,
-      data: page.map(viewReading),
-      next_cursor: last ? encodeCursor([last.timestamp, last.id]) : null,
-    };
+    const { page, next_cursor } = cutPage(readings, query.limit, ({ timestamp, id }) => [timestamp, id]);
+    return { device_id: filter.deviceId, data: page.map(viewReading), next_cursor };
   }
 
   private async buckets(filter: ReadingFilter, query: HistoryQuery, caller: Principal): Promise<BucketPage> {
@@ -122,13 +117,11 @@ export class ReadingsController {
     }
     const wanted = aggregates.filter(isAggregate);
     const buckets = await this.history.aggregate(filter, intervalMs, wanted, after, query.limit + 1, caller);
-    const page = buckets.slice(0, query.limit);
-    const last = buckets.length > query.limit ? page.at(-1) : undefined;
-    return {
-      device_id: filter.deviceId,
-      data: page.map(viewBucket),
-      next_cursor: last ? encodeCursor([last.timestamp, last.metricType]) : null,
-    };
+    const { page, next_cursor } = cutPage(buckets, query.limit, ({ timestamp, metricType }) => [
+      timestamp,
+      metricType,
+    ]);
+    return { device_id: filter.deviceId, data: page.map(viewBucket), next_cursor };
   }
 }
 
