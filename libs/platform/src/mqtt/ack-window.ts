@@ -33,7 +33,6 @@ export class AckWindow {
     const entry: Owed = { packetId, takenAt: Date.now(), settled: false };
     this.owed.push(entry);
     return () => {
-      if (entry.settled) return;
       entry.settled = true;
       this.flush();
     };
