@@ -160,9 +160,8 @@ describeWithMosquitto('with an external database and broker', () => {
     );
     await mosquitto.stop();
     await mosquitto.start();
-    const subscribed = async (): Promise<boolean> =>
-      (await service.get('/health/detailed')).body.details.ingest.in_flight > 0;
-    await until('the messages to be delivered again', subscribed);
+    // Without the database nobody knows who holds the session, and nothing is fetched that could not be stored: the
+    // messages in hand wait for the database, and are delivered again once they are stored.
     await way.mend();
     await untilAllStored();
     await service.untilReady();
@@ -189,7 +188,8 @@ describeWithMosquitto('with an external database and broker', () => {
         Service.start({ DATABASE_URL: fresh.url, ...mosquitto.env, MQTT_CLIENT_ID: `replica_${id}` }),
       ),
     );
-    expect(await fresh.query('SELECT name FROM migrations')).toHaveLength(1);
+    const run = await fresh.query<{ name: string }>('SELECT name FROM migrations');
+    expect(new Set(run.map(({ name }) => name)).size).toBe(run.length);
     await Promise.all(replicas.map((replica) => replica.remove()));
     await fresh.drop();
   });

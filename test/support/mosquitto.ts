@@ -31,8 +31,8 @@ export class Mosquitto {
     return true;
   }
 
-  /** Prepares one; {@link start} runs it. */
-  static async prepare(): Promise<Mosquitto> {
+  /** Prepares one; {@link start} runs it. @param more lines of its configuration that override those here. */
+  static async prepare(more: readonly string[] = []): Promise<Mosquitto> {
     const folder = mkdtempSync(join(tmpdir(), 'mqtt-service-mosquitto-'));
     // Started as root, Mosquitto gives root up and must still reach its folder.
     chmodSync(folder, 0o777);
@@ -48,6 +48,7 @@ export class Mosquitto {
       `persistence_location ${folder}/`,
       'max_queued_messages 1000000',
       'max_inflight_messages 1000',
+      ...more,
     ];
     writeFileSync(join(folder, 'mosquitto.conf'), `${settings.join('\n')}\n`, { mode: 0o644 });
     return new Mosquitto(port, folder);
@@ -56,6 +57,10 @@ export class Mosquitto {
   async start(): Promise<void> {
     this.child = spawn('mosquitto', ['-c', join(this.folder, 'mosquitto.conf')], { stdio: 'ignore' });
     await until('Mosquitto to listen', () => isListening(this.port));
+  }
+
+  get pid(): number {
+    return this.child?.pid ?? 0;
   }
 
   /** Ends it as an operator would: it writes its sessions and queues to disk. */

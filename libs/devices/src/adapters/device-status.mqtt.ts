@@ -37,7 +37,7 @@ export class DeviceStatusMqtt {
   }
 
   private async store(items: readonly Received[]): Promise<readonly DomainEvent[]> {
-    const known = await this.registry.findMany(
+    const known = await this.registry.identify(
       items.map(({ delivery }) => delivery.deviceId).filter(isDeviceId),
     );
     const reports: ReceivedReport[] = [];

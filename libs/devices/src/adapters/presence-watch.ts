@@ -1,24 +1,23 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { Clock, EventBus, type DomainEvent } from '#kernel';
-import { Batcher, Config, errorCode, MqttConnection, MqttTransport } from '#platform';
+import { Config, errorCode, MqttConsumer, MqttTransport } from '#platform';
 import { PresenceKeeper } from '../application/presence-keeper.js';
 
-/** A device that sends data all the time is noted as seen this often. */
-const NOTE_EVERY_MS = 1_000;
-const BATCH = { size: 500, age: 50, concurrency: 1 };
+/** How long a device that nobody knew to be there waits for others, and one that sends all the time is not noted again. */
+const NOTE_NEW_AFTER_MS = 50;
+const NOTE_EVERY_MS = 2_000;
 const CHECKS_PER_SILENCE = 5;
-
-interface Sighting {
-  readonly deviceId: string;
-  readonly at: Date;
-}
 
 /** Feeds the presence with what is seen of devices besides their status messages: data, and silence. */
 @Injectable()
 export class PresenceWatch {
   private readonly logger = new Logger('Presence');
-  private readonly notedAt = new Map<string, number>();
-  private readonly batcher = new Batcher<Sighting>(BATCH, (sightings) => this.note(sightings));
+  /** Devices that were online when last looked at. */
+  private readonly online = new Set<string>();
+  /** When devices have sent data since then. */
+  private sightings = new Map<string, Date>();
+  private noting: Promise<void> = Promise.resolve();
+  private noteTimer: { readonly due: number; readonly timer: NodeJS.Timeout } | undefined;
   private timer: NodeJS.Timeout | undefined;
   private listeningSince: number | undefined;
 
@@ -26,7 +25,7 @@ export class PresenceWatch {
     private readonly presence: PresenceKeeper,
     private readonly config: Config,
     private readonly clock: Clock,
-    private readonly connection: MqttConnection,
+    private readonly consumer: MqttConsumer,
     bus: EventBus,
     transport: MqttTransport,
   ) {
@@ -38,9 +37,9 @@ export class PresenceWatch {
     bus.subscribe({
       name: 'presence-forget',
       types: ['device.disconnected'],
-      handle: (events) => events.forEach((event) => this.notedAt.delete(event.deviceId ?? '')),
+      handle: (events) => events.forEach((event) => this.online.delete(event.deviceId ?? '')),
     });
-    connection.onSubscribed(() => {
+    consumer.onSubscribed(() => {
       this.listeningSince = this.clock.now().getTime();
     });
     transport.onDrain(() => this.stop());
@@ -55,33 +54,51 @@ export class PresenceWatch {
 
   private async stop(): Promise<void> {
     clearInterval(this.timer);
-    await this.batcher.drain();
+    this.noteIn(0);
+    await this.noting;
   }
 
   private dataReceived(events: readonly DomainEvent[]): void {
     const now = this.clock.now();
-    const sightings: Sighting[] = [];
+    let isNew = false;
     for (const { deviceId } of events) {
-      if (deviceId === null || (this.notedAt.get(deviceId) ?? 0) > now.getTime() - NOTE_EVERY_MS) continue;
-      this.notedAt.set(deviceId, now.getTime());
-      sightings.push({ deviceId, at: now });
+      if (deviceId === null) continue;
+      this.sightings.set(deviceId, now);
+      isNew ||= !this.online.has(deviceId);
     }
-    this.batcher.add(sightings);
+    this.noteIn(isNew ? NOTE_NEW_AFTER_MS : NOTE_EVERY_MS);
   }
 
-  private async note(sightings: readonly Sighting[]): Promise<void> {
+  private noteIn(ms: number): void {
+    const due = performance.now() + ms;
+    if (this.noteTimer && this.noteTimer.due <= due) return;
+    clearTimeout(this.noteTimer?.timer);
+    if (ms === 0) this.startNoting();
+    else this.noteTimer = { due, timer: setTimeout(() => this.startNoting(), ms) };
+  }
+
+  private startNoting(): void {
+    this.noteTimer = undefined;
+    this.noting = this.noting.then(() => this.note());
+  }
+
+  private async note(): Promise<void> {
+    const { sightings } = this;
+    if (sightings.size === 0) return;
+    this.sightings = new Map();
+    for (const deviceId of sightings.keys()) this.online.add(deviceId);
     try {
-      await this.presence.noteSeen(new Map(sightings.map(({ deviceId, at }) => [deviceId, at])));
+      await this.presence.noteSeen(sightings);
     } catch (error) {
       // The next measurement of the device notes it again.
-      for (const { deviceId } of sightings) this.notedAt.delete(deviceId);
+      for (const deviceId of sightings.keys()) this.online.delete(deviceId);
       this.logger.warn(`Sightings not stored (${errorCode(error) ?? String(error)})`);
     }
   }
 
   /** Devices are silent towards a service that does not listen: only a full silence heard counts. */
   private async checkSilence(silence: number): Promise<void> {
-    if (!this.connection.status.connected) this.listeningSince = undefined;
+    if (!this.consumer.status.connected) this.listeningSince = undefined;
     if (this.listeningSince === undefined || this.clock.now().getTime() - this.listeningSince < silence)
       return;
     try {

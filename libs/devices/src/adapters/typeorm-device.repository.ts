@@ -1,20 +1,36 @@
 import { Injectable } from '@nestjs/common';
 import { In, LessThan, MoreThan } from 'typeorm';
 import { Database, isUniqueViolation } from '#platform';
-import type { Device } from '../domain/device.js';
+import type { Device, DeviceIdentity } from '../domain/device.js';
 import {
   DeviceRepository,
   type DeviceFilter,
   type NewDevice,
   type PresenceUpdate,
 } from '../ports/device.repository.js';
+import { DeviceDirectory } from './device-directory.js';
 import { DeviceRow, toDevice } from './device.row.js';
+
+// Rows are locked in this order everywhere, so that two replicas can't wait for each other.
+const REFRESH_SEEN = `
+  WITH seen AS (
+    SELECT * FROM unnest($1::text[], $2::timestamptz[]) AS arrival (device_id, at)
+  ), found AS (
+    SELECT id, device_id, status, at FROM medical_devices JOIN seen USING (device_id) ORDER BY id FOR UPDATE OF medical_devices
+  ), refreshed AS (
+    UPDATE medical_devices SET last_seen = greatest(last_seen, at) FROM found
+    WHERE medical_devices.id = found.id AND found.status = 'online'
+  )
+  SELECT device_id FROM found WHERE status <> 'online'`;
 
 /** Devices in `medical_devices`. */
 @Injectable()
 export class TypeormDeviceRepository extends DeviceRepository {
+  private readonly directory: DeviceDirectory;
+
   constructor(private readonly database: Database) {
     super();
+    this.directory = new DeviceDirectory(database);
   }
 
   async insert(device: NewDevice): Promise<Device | null> {
@@ -36,9 +52,8 @@ export class TypeormDeviceRepository extends DeviceRepository {
     return row && toDevice(row);
   }
 
-  async findMany(deviceIds: readonly string[]): Promise<ReadonlyMap<string, Device>> {
-    const rows = await this.database.repository(DeviceRow).findBy({ deviceId: In([...new Set(deviceIds)]) });
-    return new Map(rows.map((row) => [row.deviceId, toDevice(row)]));
+  async identify(deviceIds: readonly string[]): Promise<ReadonlyMap<string, DeviceIdentity>> {
+    return this.directory.identify(deviceIds);
   }
 
   async list(filter: DeviceFilter, afterId: number, limit: number): Promise<readonly Device[]> {
@@ -63,6 +78,14 @@ export class TypeormDeviceRepository extends DeviceRepository {
         if (presence) await manager.update(DeviceRow, { id: row.id }, presence);
       }
     });
+  }
+
+  async refreshSeen(arrivals: ReadonlyMap<string, Date>): Promise<readonly string[]> {
+    const rows = await this.database.query<{ device_id: string }>(REFRESH_SEEN, [
+      [...arrivals.keys()],
+      [...arrivals.values()].map((at) => at.toISOString()),
+    ]);
+    return rows.map((row) => row.device_id);
   }
 
   async expireSilent(before: Date): Promise<readonly Device[]> {

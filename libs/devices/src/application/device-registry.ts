@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { DomainError, EventBus, type Principal } from '#kernel';
-import type { Device } from '../domain/device.js';
+import type { Device, DeviceIdentity } from '../domain/device.js';
 import { deviceRegistered } from '../domain/device-events.js';
 import { BrokerAccess, type DeviceCredentials } from '../ports/broker-access.js';
 import { DeviceRepository, type DeviceFilter, type NewDevice } from '../ports/device.repository.js';
@@ -55,8 +55,8 @@ export class DeviceRegistry {
   }
 
   /** Registered devices among the given ids, by id. */
-  async findMany(deviceIds: readonly string[]): Promise<ReadonlyMap<string, Device>> {
-    return this.devices.findMany(deviceIds);
+  async identify(deviceIds: readonly string[]): Promise<ReadonlyMap<string, DeviceIdentity>> {
+    return this.devices.identify(deviceIds);
   }
 
   /** A page of the devices the caller may see, in the order of registration. */

@@ -44,8 +44,10 @@ export class PresenceKeeper {
 
   /** Notes that devices have sent data: device id to the time of receipt. Publishes the changes itself. */
   async noteSeen(arrivals: ReadonlyMap<string, Date>): Promise<void> {
+    const back = await this.devices.refreshSeen(arrivals);
+    if (back.length === 0) return;
     let events: DomainEvent[] = [];
-    await this.devices.updatePresence([...arrivals.keys()], (device) => {
+    await this.devices.updatePresence(back, (device) => {
       const at = arrivals.get(device.deviceId);
       if (!at) return null;
       const { presence, change } = seen(device.presence, at);

@@ -26,6 +26,9 @@ export interface Device {
   readonly presence: Presence;
 }
 
+/** Which device it is, whose, and whether it may still send: all that taking a message in depends on. */
+export type DeviceIdentity = Pick<Device, 'deviceId' | 'patientId' | 'type' | 'decommissionedAt'>;
+
 /** What is known of a device's connection. */
 export interface Presence {
   readonly status: DeviceStatus;

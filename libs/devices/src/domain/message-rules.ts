@@ -1,8 +1,8 @@
 import { MessageRejected } from '#kernel';
-import type { Device } from './device.js';
+import type { DeviceIdentity } from './device.js';
 
 /** The device a message comes from. @throws MessageRejected unknown_device or decommissioned_device */
-export function requireActive(device: Device | undefined): Device {
+export function requireActive(device: DeviceIdentity | undefined): DeviceIdentity {
   if (!device) throw new MessageRejected('unknown_device', 'No device of this id is registered.');
   if (device.decommissionedAt) {
     throw new MessageRejected('decommissioned_device', 'The device is decommissioned.');

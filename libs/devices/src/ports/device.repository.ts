@@ -1,4 +1,4 @@
-import type { Device, DeviceStatus, DeviceType, Presence } from '../domain/device.js';
+import type { Device, DeviceIdentity, DeviceStatus, DeviceType, Presence } from '../domain/device.js';
 
 /** What registration knows of a device. */
 export type NewDevice = Pick<Device, 'deviceId' | 'patientId' | 'type' | 'model' | 'serialNumber'>;
@@ -22,8 +22,8 @@ export abstract class DeviceRepository {
 
   abstract find(deviceId: string): Promise<Device | null>;
 
-  /** Those of the given ids that are registered, by id. */
-  abstract findMany(deviceIds: readonly string[]): Promise<ReadonlyMap<string, Device>>;
+  /** Those of the given ids that are registered, by id. Asked once a batch of messages. */
+  abstract identify(deviceIds: readonly string[]): Promise<ReadonlyMap<string, DeviceIdentity>>;
 
   /** A page in the order of registration, starting behind `afterId`. */
   abstract list(filter: DeviceFilter, afterId: number, limit: number): Promise<readonly Device[]>;
@@ -33,6 +33,13 @@ export abstract class DeviceRepository {
    * old state. Unknown ids are skipped.
    */
   abstract updatePresence(deviceIds: readonly string[], update: PresenceUpdate): Promise<void>;
+
+  /**
+   * Moves the last sign of life of devices that are online forward: most sightings change nothing else.
+   * @param arrivals device id to the time of receipt.
+   * @returns the registered devices among them that are not online, and are left as they are.
+   */
+  abstract refreshSeen(arrivals: ReadonlyMap<string, Date>): Promise<readonly string[]>;
 
   /** Turns devices offline that were last seen before `before`. @returns them, as they now are. */
   abstract expireSilent(before: Date): Promise<readonly Device[]>;

@@ -13,6 +13,8 @@ export interface MqttConfig {
   readonly clientId: string;
   readonly protocolVersion: 4 | 5;
   readonly inflight: number;
+  /** Undefined: this client id's session gets every message. */
+  readonly sharedGroup: string | undefined;
   readonly topics: {
     readonly data: string;
     readonly status: string;
@@ -119,6 +121,11 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
   if (brokerAccess === 'embedded' && !brokerEmbedded) {
     problems.push('BROKER_ACCESS: embedded needs the embedded broker (no MQTT_BROKER_HOST)');
   }
+  if (values.MQTT_SHARED_GROUP !== undefined && brokerEmbedded) {
+    problems.push(
+      'MQTT_SHARED_GROUP: the embedded broker has no shared subscriptions (set MQTT_BROKER_HOST)',
+    );
+  }
   const keySources = ['JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWT_JWKS_URI'] as const;
   if (keySources.filter((name) => values[name] !== undefined).length > 1) {
     problems.push(`${keySources.join(', ')}: expected one of them, not several`);
@@ -145,6 +152,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
       clientId: values.MQTT_CLIENT_ID,
       protocolVersion: brokerEmbedded || values.MQTT_PROTOCOL_VERSION === '3.1.1' ? 4 : 5,
       inflight: values.MQTT_INFLIGHT,
+      sharedGroup: values.MQTT_SHARED_GROUP,
       topics,
     },
     brokerAccess,

@@ -80,6 +80,12 @@ const topicPrefix = (value: string): string => {
   return value;
 };
 
+/** MQTT 5, section 4.8.2: at least one character, none of them / + # */
+const sharedGroup = (value: string): string => {
+  if (/[/+#\0]/.test(value)) throw new Error('expected a name without / + and #');
+  return value;
+};
+
 const postgresUrl = (value: string): string => {
   if (!/^postgres(ql)?:\/\//.test(value) || !URL.canParse(value)) {
     throw new Error('expected postgresql://user:password@host:port/database');
@@ -127,7 +133,7 @@ export const VARIABLES = {
   MQTT_PASSWORD: variable('mqtt_password', 'its password', optional(text)),
   MQTT_CLIENT_ID: variable(
     'hduce_mqtt_service',
-    'client id that owns the durable session; one running service each',
+    'client id of the durable session; replicas with the same one take turns: one holds it, the others stand by',
     text,
   ),
   MQTT_TOPIC_DEVICES: variable('devices/+/data', 'where devices publish measurements', deviceTopic),
@@ -148,6 +154,11 @@ export const VARIABLES = {
     '2000',
     'messages taken from the broker and not yet acknowledged, at most (MQTT 5 receive maximum)',
     integer(1, 65_535),
+  ),
+  MQTT_SHARED_GROUP: variable(
+    '',
+    'several replicas share the messages by $share/<group>/..., each with an MQTT_CLIENT_ID of its own; unset: one takes all',
+    optional(sharedGroup),
   ),
   BROKER_ACCESS: variable(
     '',

@@ -6,6 +6,7 @@ import { DataSource, type EntityTarget, type ObjectLiteral, type Repository } fr
 import { DomainError } from '#kernel';
 import { errorCode } from './database-errors.js';
 import { InitialSchema1764000000000 } from './migrations/1764000000000-initial-schema.js';
+import { DeviceRegistryVersion1764000000003 } from './migrations/1764000000003-device-registry-version.js';
 
 /** Replicas that start together migrate one after the other under this advisory lock. */
 const MIGRATION_LOCK = 0x6d71_7474; // "mqtt"
@@ -32,12 +33,16 @@ export class Database {
   private connecting: Promise<void> | undefined;
   private migrated = false;
 
-  constructor(url: string, entities: readonly Entity[]) {
+  /** @param url where it is: postgresql://user:password@host:port/database */
+  constructor(
+    readonly url: string,
+    entities: readonly Entity[],
+  ) {
     this.source = new DataSource({
       type: 'postgres',
       url,
       entities: [...entities],
-      migrations: [InitialSchema1764000000000],
+      migrations: [InitialSchema1764000000000, DeviceRegistryVersion1764000000003],
       synchronize: false,
       connectTimeoutMS: CONNECT_TIMEOUT_MS,
       applicationName: 'mqtt-service',

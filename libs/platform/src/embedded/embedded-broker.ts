@@ -105,13 +105,19 @@ export class EmbeddedBroker {
     };
   }
 
+  /** The consumer, or the publisher, whose client id is derived from it. */
+  private isService(client: Client): boolean {
+    const { clientId } = this.config;
+    return client.id === clientId || client.id.startsWith(`${clientId}-out-`);
+  }
+
   /** Resolves when the client may connect. @throws AuthenticateError otherwise. */
   private async authenticate(
     client: Client,
     username: string | undefined,
     password: string | undefined,
   ): Promise<void> {
-    if (!this.isOpen && client.id !== this.config.clientId) throw refusal(SERVER_UNAVAILABLE);
+    if (!this.isOpen && !this.isService(client)) throw refusal(SERVER_UNAVAILABLE);
     if (username === undefined || username === '') return;
     if (username === this.config.username) {
       if (equals(password ?? '', this.config.password ?? '')) return;

@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import type { DomainEvent, EventBus } from '#kernel';
 import { Config } from '../config/config.js';
-import { MqttConnection } from '../mqtt/mqtt-connection.js';
+import { MqttPublisher } from '../mqtt/mqtt-publisher.js';
 import { toCloudEvent } from './cloud-event.js';
 
 /** Tells other systems, over the broker: each event as a CloudEvent on `<prefix>/<type>/<device_id>`, QoS 1. */
@@ -9,7 +9,7 @@ import { toCloudEvent } from './cloud-event.js';
 export class MqttEventPublisher {
   constructor(
     private readonly config: Config,
-    private readonly connection: MqttConnection,
+    private readonly publisher: MqttPublisher,
   ) {}
 
   /** Begins to publish what the bus carries, unless `MQTT_TOPIC_EVENTS` is empty. */
@@ -24,7 +24,7 @@ export class MqttEventPublisher {
     await Promise.all(
       events.map((event) => {
         const subject = event.deviceId ?? 'unknown';
-        return this.connection.publish(
+        return this.publisher.publish(
           `${prefix}/${event.type}/${subject}`,
           JSON.stringify(toCloudEvent(event)),
         );

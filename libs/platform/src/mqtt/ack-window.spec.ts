@@ -1,26 +1,44 @@
 import fc from 'fast-check';
-import { AckWindow } from './ack-window.js';
+import { AckWindow, type Owed } from './ack-window.js';
 
 describe('AckWindow', () => {
   let acknowledged: number[];
+  let writes: number;
   let window: AckWindow;
 
   beforeEach(() => {
     acknowledged = [];
-    window = new AckWindow((packetId) => acknowledged.push(packetId));
+    writes = 0;
+    window = new AckWindow((packetIds) => {
+      acknowledged.push(...packetIds);
+      writes += 1;
+    });
   });
 
   afterEach(() => jest.useRealTimers());
 
+  const take = (packetId: number): Owed => window.take(packetId, Date.now());
+  const settle = (...entries: readonly Owed[]): void => {
+    for (const entry of entries) window.settle(entry);
+    window.flush();
+  };
+
   it('holds an acknowledgement back until those before it are due', () => {
-    const [first, second, third] = [1, 2, 3].map((packetId) => window.take(packetId));
-    third?.();
-    second?.();
+    const [first, second, third] = [take(1), take(2), take(3)];
+    settle(third, second);
     expect(acknowledged).toEqual([]);
     expect(window.size).toBe(3);
-    first?.();
+    settle(first);
     expect(acknowledged).toEqual([1, 2, 3]);
     expect(window.size).toBe(0);
+  });
+
+  it('sends what is settled in one go in one write, by itself', async () => {
+    for (const entry of [take(1), take(2), take(3)]) window.settle(entry);
+    expect(writes).toBe(0);
+    await Promise.resolve();
+    expect(acknowledged).toEqual([1, 2, 3]);
+    expect(writes).toBe(1);
   });
 
   it('acknowledges in the order of arrival, each once, whatever the order of settling', () => {
@@ -29,16 +47,18 @@ describe('AckWindow', () => {
     fc.assert(
       fc.property(steps, fc.integer({ min: 1, max: 4_000 }), (moves, packetIds) => {
         const sent: number[] = [];
-        const acks = new AckWindow((packetId) => sent.push(packetId));
-        const open: (() => void)[] = [];
+        const acks = new AckWindow((due) => sent.push(...due));
+        const open: Owed[] = [];
         let taken = 0;
-        const take = (): void => void open.push(acks.take((taken++ % packetIds) + 1));
         for (const [arrives, pick] of moves) {
-          if (arrives || open.length === 0) take();
-          else open.splice(pick % open.length, 1)[0]?.();
+          if (arrives || open.length === 0) open.push(acks.take((taken++ % packetIds) + 1, 0));
+          else for (const entry of open.splice(pick % open.length, 1)) acks.settle(entry);
+          if (pick % 3 === 0) acks.flush();
         }
+        acks.flush();
         expect(acks.size).toBe(taken - sent.length);
-        for (const settle of open.reverse()) settle();
+        for (const entry of open.reverse()) acks.settle(entry);
+        acks.flush();
         expect(sent).toEqual(Array.from({ length: taken }, (_, index) => (index % packetIds) + 1));
         expect(acks.size).toBe(0);
       }),
@@ -47,45 +67,43 @@ describe('AckWindow', () => {
 
   it('keeps the order while it forgets thousands that are done with', () => {
     const total = 10_000;
-    const settles = Array.from({ length: total }, (_, packetId) => window.take(packetId));
-    for (let index = 0; index < total; index += 2) {
-      settles[index + 1]?.();
-      settles[index]?.();
-    }
+    const entries = Array.from({ length: total }, (_, packetId) => take(packetId));
+    for (let index = 0; index < total; index += 2) settle(...entries.slice(index, index + 2).reverse());
     expect(acknowledged).toEqual(Array.from({ length: total }, (_, packetId) => packetId));
   });
 
   it('takes a repeated acknowledgement for none, also when the packet id is in use again', () => {
-    const first = window.take(7);
-    first();
-    const again = window.take(7);
-    first();
+    const first = take(7);
+    settle(first);
+    const again = take(7);
+    settle(first);
     expect(acknowledged).toEqual([7]);
-    again();
+    settle(again);
     expect(acknowledged).toEqual([7, 7]);
   });
 
   it('sends nothing once the connection is closed', () => {
-    const [first, second] = [window.take(1), window.take(2)];
-    second();
+    const [first, second] = [take(1), take(2)];
+    settle(second);
+    window.settle(first);
     window.close();
-    first();
-    second();
-    window.take(3)();
+    window.flush();
+    settle(take(3));
     expect(acknowledged).toEqual([]);
+    expect(window.size).toBe(0);
+    expect(window.lag).toBe(0);
   });
 
   it('counts the lag from the oldest that still waits', () => {
-    jest.useFakeTimers();
-    expect(window.lag).toBe(0);
-    const first = window.take(1);
+    jest.useFakeTimers({ now: 10_000 });
+    const first = take(1);
     jest.advanceTimersByTime(300);
-    const second = window.take(2);
+    const second = take(2);
     jest.advanceTimersByTime(200);
     expect(window.lag).toBe(500);
-    first();
+    settle(first);
     expect(window.lag).toBe(200);
-    second();
+    settle(second);
     expect(window.lag).toBe(0);
   });
 });

@@ -1,5 +1,5 @@
 /** A message taken from the broker whose PUBACK is still owed. */
-interface Owed {
+export interface Owed {
   readonly packetId: number;
   readonly takenAt: number;
   settled: boolean;
@@ -7,15 +7,16 @@ interface Owed {
 
 /**
  * The PUBACKs owed on one connection. Work finishes in any order; the acknowledgements go out in the order
- * the messages came: [MQTT-4.6.0-2].
+ * the messages came: [MQTT-4.6.0-2]. What is settled in one go goes out in one write.
  */
 export class AckWindow {
-  private readonly owed: Owed[] = [];
+  private owed: Owed[] = [];
   private head = 0;
   private closed = false;
+  private flushing = false;
 
-  /** @param send writes one PUBACK on the connection this window belongs to. */
-  constructor(private readonly send: (packetId: number) => void) {}
+  /** @param send writes PUBACKs on the connection this window belongs to. */
+  constructor(private readonly send: (packetIds: readonly number[]) => void) {}
 
   /** Messages taken in and not yet acknowledged. */
   get size(): number {
@@ -28,14 +29,19 @@ export class AckWindow {
     return oldest ? Date.now() - oldest.takenAt : 0;
   }
 
-  /** Registers a message. @returns what to call once it is safe; calling it again does nothing. */
-  take(packetId: number): () => void {
-    const entry: Owed = { packetId, takenAt: Date.now(), settled: false };
-    this.owed.push(entry);
-    return () => {
-      entry.settled = true;
-      this.flush();
-    };
+  /** Registers a message. @returns what to {@link settle} once it is safe. */
+  take(packetId: number, takenAt: number): Owed {
+    const entry: Owed = { packetId, takenAt, settled: false };
+    if (!this.closed) this.owed.push(entry);
+    return entry;
+  }
+
+  /** A message is safe; settling it again does nothing. */
+  settle(entry: Owed): void {
+    entry.settled = true;
+    if (this.flushing || this.closed) return;
+    this.flushing = true;
+    queueMicrotask(() => this.flush());
   }
 
   /**
@@ -44,18 +50,21 @@ export class AckWindow {
    */
   close(): void {
     this.closed = true;
-    this.owed.length = 0;
+    this.owed = [];
     this.head = 0;
   }
 
-  private flush(): void {
-    if (this.closed) return;
+  /** Sends what is due now rather than at the end of this turn. */
+  flush(): void {
+    this.flushing = false;
+    const due: number[] = [];
     for (let entry = this.owed[this.head]; entry?.settled; entry = this.owed[this.head]) {
-      this.send(entry.packetId);
+      due.push(entry.packetId);
       this.head += 1;
     }
+    if (due.length > 0) this.send(due);
     if (this.head > 1_024 && this.head * 2 > this.owed.length) {
-      this.owed.splice(0, this.head);
+      this.owed = this.owed.slice(this.head);
       this.head = 0;
     }
   }

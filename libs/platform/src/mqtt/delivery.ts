@@ -10,8 +10,8 @@ export interface Delivery {
   readonly duplicate: boolean;
   /** A message the broker had kept, sent because of the subscription rather than just published. */
   readonly retained: boolean;
-  /** Acknowledges it. Call once what it says is committed, and never before. */
-  readonly ack: () => void;
+  /** Acknowledges it. Call once what it says is committed, and never before. Calling it again does nothing. */
+  ack(): void;
 }
 
 /** The ways in. Handlers name them in `@EventPattern`; the transport maps them to the configured topics. */

@@ -1,62 +1,91 @@
 import { Injectable, Logger } from '@nestjs/common';
-import { MqttContext, ServerMqtt, type Deserializer, type IncomingEvent } from '@nestjs/microservices';
-import type { IPublishPacket, MqttClient, Packet } from 'mqtt';
+import { MqttContext, Server, type CustomTransportStrategy } from '@nestjs/microservices';
 import { Config } from '../config/config.js';
-import { AckWindow } from './ack-window.js';
+import { AckWindow, type Owed } from './ack-window.js';
 import { INBOUND, type Delivery, type InboundChannel } from './delivery.js';
-import { MqttConnection } from './mqtt-connection.js';
+import { IntakeGate } from './intake-gate.js';
+import { MqttConsumer } from './mqtt-consumer.js';
+import type { Publish } from './publish-frames.js';
 import { DeviceTopic } from './topic-filter.js';
 
-const RESUBSCRIBE_MS = 5_000;
-/** MQTT 5, section 3.8.3.1: retained messages only when the subscription is new. */
-const RETAINED_IF_NEW = 1;
+/** Payload bytes in hand at once, at most: ECG segments are large. */
+const MAX_BYTES_IN_HAND = 32 * 1_024 * 1_024;
 
 interface Route {
   readonly channel: InboundChannel;
   readonly topic: DeviceTopic;
 }
 
-/**
- * Hands Nest the raw micro-batch as it is. Nest's own deserializer unwraps payloads that have a `data` or
- * `pattern` key and turns bytes into text; a measurement may have such a key, and may be no text at all.
- */
-class DeliveryDeserializer implements Deserializer<readonly Delivery[], IncomingEvent> {
-  deserialize(deliveries: readonly Delivery[], options?: Record<string, unknown>): IncomingEvent {
-    return { pattern: options?.['channel'], data: deliveries };
+/** A message in hand, and what is owed for it. */
+class TakenDelivery implements Delivery {
+  readonly topic: string;
+  readonly payload: Buffer;
+  readonly packetId: number;
+  readonly duplicate: boolean;
+  readonly retained: boolean;
+  private done = false;
+
+  constructor(
+    publish: Publish,
+    readonly deviceId: string,
+    private readonly owed: Owed | null,
+    private readonly window: AckWindow,
+    private readonly gate: IntakeGate,
+  ) {
+    this.topic = publish.topic;
+    this.payload = publish.payload;
+    this.packetId = publish.packetId;
+    this.duplicate = publish.duplicate;
+    this.retained = publish.retained;
+    gate.enter(this.payload.length);
+  }
+
+  ack(): void {
+    if (this.done) return;
+    if (this.owed) this.window.settle(this.owed);
+    this.letGo();
+  }
+
+  /** It is in nobody's hands any more, and the broker's to deliver again. */
+  letGo(): void {
+    if (this.done) return;
+    this.done = true;
+    this.gate.leave(this.payload.length);
   }
 }
 
-/** mqtt.js keeps to itself what an acknowledgement of our own needs (pinned version, contract-tested). */
-interface PacketSender {
-  _sendPacket(packet: Packet): void;
-}
-
 /**
- * Nest's MQTT server with the acknowledgement in our hands. mqtt.js acknowledges a message as soon as its
- * listener returns; here a message is acknowledged when its {@link Delivery.ack} is called, in the order of
- * arrival, and only on the connection that delivered it. What arrives together is handed to the
- * `@EventPattern(INBOUND.*)` handler together, so that Nest's pipeline is paid once a micro-batch.
+ * Nest's way in for what devices publish, with the acknowledgement in our hands: a message is acknowledged when its
+ * {@link Delivery.ack} is called, in the order of arrival, and only on the connection that delivered it. What arrives
+ * together is handed to the `@EventPattern(INBOUND.*)` handler together, so that Nest's pipeline is paid once a
+ * micro-batch.
  */
 @Injectable()
-export class MqttTransport extends ServerMqtt {
+export class MqttTransport extends Server implements CustomTransportStrategy {
   protected override readonly logger = new Logger('Mqtt');
   private readonly routes: readonly Route[];
-  private readonly arrived = new Map<InboundChannel, Delivery[]>();
-  private window = new AckWindow(() => undefined);
+  private readonly arrived = new Map<InboundChannel, TakenDelivery[]>();
   private readonly drains: (() => Promise<void>)[] = [];
+  private readonly gate: IntakeGate;
+  private window = new AckWindow(() => undefined);
   private handingOver = false;
   private intake = true;
 
   constructor(
     config: Config,
-    private readonly connection: MqttConnection,
+    private readonly consumer: MqttConsumer,
   ) {
-    super({ deserializer: new DeliveryDeserializer() });
-    const { topics } = config.mqtt;
+    super();
+    const { topics, inflight } = config.mqtt;
     this.routes = (['data', 'status', 'responses'] as const).map((channel) => ({
       channel,
       topic: new DeviceTopic(topics[channel]),
     }));
+    this.gate = new IntakeGate(
+      { messages: inflight, bytes: MAX_BYTES_IN_HAND },
+      () => consumer.hold(),
+      () => consumer.release(),
+    );
   }
 
   /** Messages taken from the broker and not yet acknowledged. */
@@ -77,82 +106,53 @@ export class MqttTransport extends ServerMqtt {
   /** Resolves when every handler has finished what it had begun. Stop the intake first. */
   async drain(): Promise<void> {
     await Promise.all(this.drains.map((finish) => finish()));
+    this.window.flush();
   }
 
   /** Takes nothing more in: what still arrives stays unacknowledged and is the broker's to deliver again. */
   stopIntake(): void {
     this.intake = false;
-    this.arrived.clear();
+    this.forgetArrived();
   }
 
   /** Does not wait for the broker, which may be down for long: the service is of use without it. */
-  override async listen(callback: (error?: unknown) => void): Promise<void> {
-    this.mqttClient = await this.createMqttClient();
-    this.bindEvents(this.mqttClient as MqttClient);
+  override listen(callback: () => void): void {
+    this.consumer.start(
+      this.routes.map((route) => route.topic.filter),
+      {
+        connected: (tap) => {
+          this.window.close();
+          this.window = new AckWindow((packetIds) => tap.acknowledge(packetIds));
+        },
+        received: (publish) => this.receive(publish),
+        disconnected: () => {
+          this.window.close();
+          // Not handed over yet, so nobody else holds them; the broker delivers them again.
+          this.forgetArrived();
+        },
+      },
+    );
     callback();
   }
 
-  override createMqttClient(): Promise<MqttClient> {
-    return Promise.resolve(this.connection.open());
-  }
-
-  override bindEvents(client: MqttClient): void {
-    const sender = client as unknown as PacketSender;
-    client.handleMessage = (packet, done) => {
-      this.receive(packet);
-      // An error makes mqtt.js skip its PUBACK and go on with the stream (pinned version, contract-tested).
-      done(packet.qos === 1 ? new Error('acknowledged later') : undefined);
-    };
-    client.on('connect', () => {
-      this.window = new AckWindow((messageId) =>
-        sender._sendPacket({ cmd: 'puback', messageId, reasonCode: 0 }),
-      );
-      this.subscribe(client);
-    });
-    client.on('close', () => {
-      this.window.close();
-      // Not handed over yet, so nobody else holds them; the broker delivers them again.
-      this.arrived.clear();
-    });
-  }
-
-  /** The connection is closed last, by the ordered stop: publishes of the modules still need it. */
+  /** The connection is closed last, by the ordered stop: the acknowledgements still need it. */
   override close(): void {
     this.stopIntake();
   }
 
-  private subscribe(client: MqttClient): void {
-    const filters = this.routes.map((route) => route.topic.filter);
-    const request = Object.fromEntries(
-      filters.map((filter) => [filter, { qos: 1 as const, rh: RETAINED_IF_NEW }]),
-    );
-    client.subscribe(request, (error, granted) => {
-      const refused = (granted ?? []).filter((grant) => grant.qos !== 1).map((grant) => grant.topic);
-      const problem = refused.length > 0 ? refused.join(', ') : error?.message;
-      if (problem !== undefined) {
-        this.logger.error(`Subscription refused (${problem}); trying again in 5 s`);
-        setTimeout(() => {
-          if (client.connected) this.subscribe(client);
-        }, RESUBSCRIBE_MS).unref();
-        return;
-      }
-      for (const filter of filters) this.connection.subscriptionGranted(filter);
-      this.connection.announceSubscribed();
-    });
+  override on(): void {
+    throw new Error('MqttTransport has no events of its own');
   }
 
-  private receive(packet: IPublishPacket): void {
+  override unwrap(): never {
+    throw new Error('MqttTransport wraps no client');
+  }
+
+  private receive(publish: Publish): void {
     if (!this.intake) return;
-    const { channel, deviceId } = this.route(packet.topic);
-    const delivery: Delivery = {
-      topic: packet.topic,
-      deviceId,
-      payload: typeof packet.payload === 'string' ? Buffer.from(packet.payload) : packet.payload,
-      packetId: packet.qos === 1 ? (packet.messageId ?? 0) : 0,
-      duplicate: packet.dup,
-      retained: packet.retain,
-      ack: packet.qos === 1 ? this.window.take(packet.messageId ?? 0) : () => undefined,
-    };
+    const { channel, deviceId } = this.route(publish.topic);
+    const owed = publish.packetId === 0 ? null : this.window.take(publish.packetId, Date.now());
+    const delivery = new TakenDelivery(publish, deviceId, owed, this.window, this.gate);
     const waiting = this.arrived.get(channel);
     if (waiting) waiting.push(delivery);
     else this.arrived.set(channel, [delivery]);
@@ -173,14 +173,18 @@ export class MqttTransport extends ServerMqtt {
 
   private handOver(): void {
     this.handingOver = false;
-    for (const [channel, deliveries] of this.arrived) {
+    for (const [channel, data] of this.arrived) {
       const pattern = INBOUND[channel];
-      const event = this.deserializer.deserialize(deliveries, { channel: pattern }) as IncomingEvent;
       const context = new MqttContext([pattern, {}]);
-      void this.handleEvent(pattern, event, context).catch((error: unknown) =>
+      void this.handleEvent(pattern, { pattern, data }, context).catch((error: unknown) =>
         this.handleError(String(error)),
       );
     }
+    this.arrived.clear();
+  }
+
+  private forgetArrived(): void {
+    for (const deliveries of this.arrived.values()) for (const delivery of deliveries) delivery.letGo();
     this.arrived.clear();
   }
 }

@@ -1,9 +1,13 @@
 import { createHash } from 'node:crypto';
+import { finished } from 'node:stream/promises';
 import { Transform, type Readable } from 'node:stream';
 import { Injectable } from '@nestjs/common';
+import { from as copyFrom } from 'pg-copy-streams';
 import type { Transaction } from '#kernel';
-import { clientOf, Database } from '#platform';
+import { clientOf, Database, isUniqueViolation } from '#platform';
 import type { Reading, StoredReading, Waveform } from '../domain/reading.js';
+import { copyText } from './copy-text.js';
+import { Optimism } from './optimism.js';
 import {
   ReadingRepository,
   type Aggregate,
@@ -27,11 +31,39 @@ const COLUMNS = `id, device_id, metric_type, value, unit, ${isoOf('timestamp')} 
 /** Buckets begin at whole multiples of the interval counted from here. */
 const BUCKET_ORIGIN = `TIMESTAMPTZ '2000-01-01T00:00:00Z'`;
 
+const COPY_READINGS =
+  'COPY device_readings (device_id, metric_type, value, unit, timestamp, metadata, received_at) FROM STDIN';
+
 /** The tables `device_readings` and `device_waveforms`. */
 @Injectable()
 export class PgReadingRepository extends ReadingRepository {
+  private readonly optimism = new Optimism();
+
   constructor(private readonly database: Database) {
     super();
+  }
+
+  async storeNew(readings: readonly Reading[]): Promise<boolean> {
+    if (readings.length === 0) return true;
+    if (!this.optimism.ask()) return false;
+    const client = await this.database.ingestPool.connect();
+    let broken: Error | undefined;
+    try {
+      const copy = client.query(copyFrom(COPY_READINGS));
+      copy.end(copyText(readings));
+      await finished(copy);
+      this.optimism.wasRight();
+      return true;
+    } catch (error) {
+      if (!isUniqueViolation(error)) {
+        broken = error instanceof Error ? error : new Error('COPY failed');
+        throw error;
+      }
+      this.optimism.wasWrong();
+      return false;
+    } finally {
+      client.release(broken);
+    }
   }
 
   async insertReadings(transaction: Transaction, readings: readonly Reading[]): Promise<void> {

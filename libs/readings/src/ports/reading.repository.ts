@@ -25,6 +25,12 @@ export interface Bucket {
 
 /** Where measurements are kept. */
 export abstract class ReadingRepository {
+  /**
+   * Stores readings in a transaction of its own, the fastest way there is, provided that none of them is there already.
+   * @returns false when one is, or when that is to be expected; nothing is stored then.
+   */
+  abstract storeNew(readings: readonly Reading[]): Promise<boolean>;
+
   /** Stores readings; one that is there already (same device, metric, time and value) is left alone. */
   abstract insertReadings(transaction: Transaction, readings: readonly Reading[]): Promise<void>;
 

@@ -17,16 +17,44 @@ import { Ingest, type IncomingMessage } from '../application/ingest.js';
 /** Batches whose transactions run at once: while one waits for the disk, the next is decoded and sent. */
 const BATCHES_AT_ONCE = 2;
 
-type Item = InboxItem & IncomingMessage;
+/** A delivery as the ingest sees it. */
+class DataMessage implements InboxItem, IncomingMessage {
+  readonly topic: string;
+  readonly deviceId: string;
+  readonly payload: Buffer;
+  readonly packetId: number | null;
+  readonly duplicate: boolean;
+  readonly retained: boolean;
+
+  constructor(
+    readonly delivery: Delivery,
+    readonly receivedAt: Date,
+  ) {
+    this.topic = delivery.topic;
+    this.deviceId = delivery.deviceId;
+    this.payload = delivery.payload;
+    this.packetId = delivery.packetId === 0 ? null : delivery.packetId;
+    this.duplicate = delivery.duplicate;
+    this.retained = delivery.retained;
+  }
+
+  parse(): Readonly<Record<string, unknown>> {
+    return parseJsonPayload(this.payload);
+  }
+
+  id(firstReceived: Date | null): string {
+    return messageId(this.topic, this.payload, firstReceived);
+  }
+}
 
 /** Takes measurements in: the first station of a message's way. */
 @Controller()
 export class DeviceDataMqtt {
-  private readonly batcher: Batcher<Item>;
+  private readonly batcher: Batcher<DataMessage>;
   /** Settles when the newest batch has been told of: batches are told of in the order they were formed. */
   private lastTold: Promise<void> = Promise.resolve();
   /** What is being worked on, by packet id. After a reconnect the broker delivers it again. */
-  private readonly inHand = new Map<number, Item>();
+  private readonly inHand = new Map<number, DataMessage>();
 
   constructor(
     private readonly ingest: Ingest,
@@ -55,28 +83,17 @@ export class DeviceDataMqtt {
     this.batcher.add(deliveries.map((delivery) => this.takeInHand(delivery, now)));
   }
 
-  private takeInHand(delivery: Delivery, now: Date): Item {
-    const { topic, deviceId, payload, packetId, duplicate, retained } = delivery;
+  private takeInHand(delivery: Delivery, now: Date): DataMessage {
+    const { topic, payload, packetId, duplicate } = delivery;
     // Delivered again while the first delivery still waits: it keeps its date, so that it is stored once.
     const before = duplicate ? this.inHand.get(packetId) : undefined;
     const isSame = before !== undefined && before.topic === topic && payload.equals(before.payload);
-    const item: Item = {
-      delivery,
-      topic,
-      deviceId,
-      payload,
-      packetId: packetId === 0 ? null : packetId,
-      duplicate,
-      retained,
-      receivedAt: isSame ? before.receivedAt : now,
-      parse: () => parseJsonPayload(payload),
-      id: (firstReceived) => messageId(topic, payload, firstReceived),
-    };
-    if (packetId !== 0) this.inHand.set(packetId, item);
-    return item;
+    const message = new DataMessage(delivery, isSame ? before.receivedAt : now);
+    if (packetId !== 0) this.inHand.set(packetId, message);
+    return message;
   }
 
-  private letGo(batch: readonly Item[]): void {
+  private letGo(batch: readonly DataMessage[]): void {
     for (const item of batch) {
       if (item.packetId !== null && this.inHand.get(item.packetId) === item)
         this.inHand.delete(item.packetId);

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { MessageRejected, parseInstant, type RejectionReason } from '#kernel';
-import type { Device, DeviceType } from '#devices';
+import type { DeviceIdentity, DeviceType } from '#devices';
 import { CATALOGUE, ECG } from '#readings';
 import { decodeMessage, isDated, type Measurement } from './decode.js';
 
@@ -8,25 +8,8 @@ type Payload = Readonly<Record<string, unknown>>;
 
 const RECEIVED = new Date('2024-01-23T10:31:00.000Z');
 
-function device(type: DeviceType): Device {
-  return {
-    id: 1,
-    deviceId: 'device_123',
-    patientId: 1,
-    type,
-    model: null,
-    serialNumber: null,
-    createdAt: new Date(0),
-    decommissionedAt: null,
-    presence: {
-      status: 'online',
-      lastSeen: null,
-      connectedSince: null,
-      session: null,
-      battery: null,
-      signalStrength: null,
-    },
-  };
+function device(type: DeviceType): DeviceIdentity {
+  return { deviceId: 'device_123', patientId: 1, type, decommissionedAt: null };
 }
 
 const decode = (type: DeviceType, payload: Payload): readonly Measurement[] =>

@@ -1,6 +1,7 @@
 import { MessageRejected, requireTimestamp } from '#kernel';
-import { requireOwnDeviceId, type Device } from '#devices';
-import { CATALOGUE, ECG, PANELS, ucumCode, type Metric, type Reading, type Waveform } from '#readings';
+import { requireOwnDeviceId, type DeviceIdentity } from '#devices';
+import { CATALOGUE, ECG, ucumCode, type Metric, type Reading, type Waveform } from '#readings';
+import { DICTIONARY, type FieldMeaning } from './dictionary.js';
 
 const MAX_ENTRIES = 1_000;
 const MAX_SAMPLES = 20_000;
@@ -12,8 +13,9 @@ const ENVELOPE_FIELDS: ReadonlySet<string> = new Set([
   'timestamp',
   'value',
   'metadata',
+  'readings',
 ]);
-const WAVEFORM_FIELDS = ['lead', 'sampling_rate', 'samples'];
+const WAVEFORM_FIELDS: ReadonlySet<string> = new Set(['lead', 'sampling_rate', 'samples']);
 /** Fields of which a measurement consists, whatever it measures. */
 const MEASUREMENT_FIELDS = ['metric_type', 'value', 'unit', ...WAVEFORM_FIELDS];
 
@@ -36,7 +38,11 @@ export interface Measurement {
  * @param receivedAt dates what carries no timestamp.
  * @throws MessageRejected with the reason to quarantine it for.
  */
-export function decodeMessage(payload: JsonObject, device: Device, receivedAt: Date): readonly Measurement[] {
+export function decodeMessage(
+  payload: JsonObject,
+  device: DeviceIdentity,
+  receivedAt: Date,
+): readonly Measurement[] {
   requireOwnDeviceId(payload, device.deviceId);
   const { readings } = payload;
   if (readings === undefined) return [decodeEntry(payload, payload['timestamp'], device, receivedAt)];
@@ -58,7 +64,7 @@ export function decodeMessage(payload: JsonObject, device: Device, receivedAt: D
 }
 
 /** What a buffered upload says of all its entries. A measurement beside the list would be lost: it is refused. */
-function sharedFields(payload: JsonObject, device: Device): JsonObject {
+function sharedFields(payload: JsonObject, device: DeviceIdentity): JsonObject {
   const own = [...MEASUREMENT_FIELDS, ...CATALOGUE[device.type].flatMap(({ fields }) => fields)];
   const stray = own.find((field) => payload[field] !== undefined);
   if (stray !== undefined) {
@@ -81,90 +87,104 @@ function hasTime(entry: unknown): boolean {
   return entry.timestamp !== undefined && entry.timestamp !== null;
 }
 
-function decodeEntry(fields: JsonObject, time: unknown, device: Device, receivedAt: Date): Measurement {
+function decodeEntry(
+  fields: JsonObject,
+  time: unknown,
+  device: DeviceIdentity,
+  receivedAt: Date,
+): Measurement {
   const named = fields['metric_type'];
   if (typeof named !== 'string' || named === '') {
     throw new MessageRejected('invalid_payload', 'metric_type is not a text.');
   }
   const timestamp = requireTimestamp(time, receivedAt);
-  const common = { deviceId: device.deviceId, timestamp, receivedAt };
+  const { deviceId } = device;
   const isWaveform = named === ECG.metricType && device.type === ECG.deviceType;
-  const metrics = CATALOGUE[device.type];
-  const subject = isWaveform ? [] : namedMetrics(named, metrics, device);
-  const { values, used } = readValues(fields, metrics, subject);
+  const subject = isWaveform ? NOTHING : namedMetrics(named, device);
+  const { values, besides } = readFields(fields, DICTIONARY[device.type].fields, subject, isWaveform);
   if (!isWaveform && !values.some(({ metric }) => subject.includes(metric))) {
     throw new MessageRejected('invalid_payload', `There is no value for ${named}.`);
   }
-  const besides = collectBesides(fields, isWaveform ? new Set([...used, ...WAVEFORM_FIELDS]) : used);
   return {
     metricType: named,
     timestamp,
     payload: fields,
     readings: values.map(({ metric, value, original }) => ({
-      ...common,
+      deviceId,
       metricType: metric.metricType,
       value,
       unit: metric.unit,
+      timestamp,
       metadata: original === undefined ? besides : { ...besides, original },
+      receivedAt,
     })),
-    waveform: isWaveform ? { ...common, ...decodeWaveform(fields, besides) } : null,
+    waveform: isWaveform ? { deviceId, timestamp, receivedAt, ...decodeWaveform(fields, besides) } : null,
   };
 }
 
 interface ReadValue {
   readonly metric: Metric;
+  readonly field: string;
   readonly value: number;
   readonly original: { readonly value: number; readonly unit: string } | undefined;
 }
 
+const NOTHING: readonly Metric[] = [];
+const NO_METADATA: JsonObject = Object.freeze({});
+
 /**
- * The values of all metrics that an entry gives.
+ * Reads an entry's fields, each once: the values of all metrics it gives, and what it says besides.
  * @param subject what its metric_type names: `value` and `unit` belong to that; other metrics of the device may
  * come along under their own names and in their canonical units.
  */
-function readValues(
+function readFields(
   fields: JsonObject,
-  metrics: readonly Metric[],
+  meanings: ReadonlyMap<string, FieldMeaning>,
   subject: readonly Metric[],
-): { values: readonly ReadValue[]; used: ReadonlySet<string> } {
-  if (subject.length !== 1 && fields['value'] !== undefined && fields['value'] !== null) {
-    throw new MessageRejected('invalid_payload', 'value does not say which of several metrics it gives.');
-  }
+  isWaveform: boolean,
+): { values: readonly ReadValue[]; besides: JsonObject } {
   const unit = fields['unit'] ?? undefined;
-  const used = new Set(ENVELOPE_FIELDS);
-  const values: ReadValue[] = [];
-  for (const metric of metrics) {
-    const isSubject = subject.includes(metric);
-    const candidates = isSubject && subject.length === 1 ? [...metric.fields, 'value'] : metric.fields;
-    const [field, second] = candidates.filter((name) => fields[name] !== undefined && fields[name] !== null);
-    if (field === undefined) continue;
-    if (second !== undefined) {
-      throw new MessageRejected('invalid_payload', `${field} and ${second} both give ${metric.metricType}.`);
+  const only = subject.length === 1 ? subject[0] : undefined;
+  const found: (ReadValue | undefined)[] = [];
+  const take = (metric: Metric, position: number, field: string): void => {
+    const before = found[position];
+    if (before) {
+      throw new MessageRejected(
+        'invalid_payload',
+        `${before.field} and ${field} both give ${metric.metricType}.`,
+      );
     }
-    used.add(field);
-    values.push({ metric, ...readValue(fields[field], field, metric, isSubject ? unit : undefined) });
+    const own = subject.includes(metric) ? unit : undefined;
+    found[position] = readValue(fields[field], field, metric, own);
+  };
+  let extra: Record<string, unknown> | undefined;
+  for (const field of Object.keys(fields)) {
+    if (ENVELOPE_FIELDS.has(field)) continue;
+    const value = fields[field];
+    const meaning = meanings.get(field);
+    if (meaning && value !== undefined && value !== null) take(meaning.metric, meaning.position, field);
+    else if (!(isWaveform && WAVEFORM_FIELDS.has(field))) (extra ??= {})[field] = value;
   }
+  if (fields['value'] !== undefined && fields['value'] !== null) {
+    const position = only && meanings.get(only.metricType)?.position;
+    if (!only || position === undefined)
+      throw new MessageRejected('invalid_payload', 'value does not say which of several metrics it gives.');
+    take(only, position, 'value');
+  }
+  const values = found.filter((value) => value !== undefined);
   requireSystolicAboveDiastolic(values);
-  return { values, used };
+  return { values, besides: withMetadata(extra, fields['metadata']) };
 }
 
 /** The metrics a metric_type names: one, or the members of a panel. */
-function namedMetrics(named: string, metrics: readonly Metric[], device: Device): readonly Metric[] {
-  const panel = PANELS.find(({ name }) => name === named);
-  const found = metrics.filter((metric) =>
-    panel ? panel.members.includes(metric.metricType) : metric.fields.includes(named),
-  );
-  if (found.length === 0)
+function namedMetrics(named: string, device: DeviceIdentity): readonly Metric[] {
+  const found = DICTIONARY[device.type].subjects.get(named);
+  if (!found)
     throw new MessageRejected('unsupported_metric', `A ${device.type} does not measure that metric_type.`);
   return found;
 }
 
-function readValue(
-  value: unknown,
-  field: string,
-  metric: Metric,
-  unit: unknown,
-): { value: number; original: { value: number; unit: string } | undefined } {
+function readValue(value: unknown, field: string, metric: Metric, unit: unknown): ReadValue {
   if (typeof value !== 'number') throw new MessageRejected('invalid_payload', `${field} is not a number.`);
   const { code, canonical } = toCanonical(value, metric, unit);
   if (!(canonical >= metric.plausible.low && canonical <= metric.plausible.high)) {
@@ -178,6 +198,8 @@ function readValue(
   const stored = Math.round((canonical + Number.EPSILON) * 100) / 100;
   const unchanged = stored === value && code === metric.unit;
   return {
+    metric,
+    field,
     value: stored,
     original: unchanged ? undefined : { value, unit: typeof unit === 'string' ? unit : code },
   };
@@ -251,12 +273,8 @@ function decodeWaveform(
 }
 
 /** What a message says besides its measurements, its own `metadata` object merged in. */
-function collectBesides(fields: JsonObject, used: ReadonlySet<string>): JsonObject {
-  const { metadata } = fields;
-  const extra = Object.fromEntries(
-    Object.entries(fields).filter(([field]) => !used.has(field) && field !== 'readings'),
-  );
-  if (metadata === undefined || metadata === null) return extra;
+function withMetadata(extra: JsonObject | undefined, metadata: unknown): JsonObject {
+  if (metadata === undefined || metadata === null) return extra ?? NO_METADATA;
   return typeof metadata === 'object' && !Array.isArray(metadata)
     ? { ...extra, ...metadata }
     : { ...extra, metadata };

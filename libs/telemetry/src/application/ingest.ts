@@ -7,10 +7,11 @@ import {
   type DomainEvent,
   type RejectedMessage,
 } from '#kernel';
-import { DeviceRegistry, isDeviceId, requireActive, type Device } from '#devices';
+import { DeviceRegistry, isDeviceId, requireActive, type DeviceIdentity } from '#devices';
 import { ReadingRepository, type Reading, type Waveform } from '#readings';
 import { ReceiptLedger, type Receipt } from '../ports/receipt-ledger.js';
-import { decodeMessage, isDated, type Measurement } from './decode.js';
+import { DataReceived } from './data-received.js';
+import { decodeMessage, isDated } from './decode.js';
 
 /** A data message as it came in. */
 export interface IncomingMessage {
@@ -26,9 +27,9 @@ export interface IncomingMessage {
   readonly retained: boolean;
   readonly receivedAt: Date;
   /** @throws MessageRejected when the payload is no JSON object. */
-  readonly parse: () => Readonly<Record<string, unknown>>;
+  parse(): Readonly<Record<string, unknown>>;
   /** A name that is the same at each delivery; `firstReceived` where the message carries no date. */
-  readonly id: (firstReceived: Date | null) => string;
+  id(firstReceived: Date | null): string;
 }
 
 /** One batch, decoded and ready to be stored. */
@@ -64,7 +65,7 @@ export class Ingest {
    * @throws what the database says; nothing of the batch is stored then.
    */
   async store(messages: readonly IncomingMessage[]): Promise<readonly DomainEvent[]> {
-    const devices = await this.registry.findMany(
+    const devices = await this.registry.identify(
       messages.map((message) => message.deviceId).filter(isDeviceId),
     );
     const earlier = await this.earlierReceipts(messages);
@@ -72,16 +73,29 @@ export class Ingest {
     for (const message of messages) {
       this.decode(message, devices.get(message.deviceId), earlier, decoded);
     }
-    await this.unitOfWork.run(async (transaction) => {
-      await this.readings.insertReadings(transaction, decoded.readings);
-      await this.readings.insertWaveforms(transaction, decoded.waveforms);
-      await this.quarantine.add(transaction, decoded.rejected);
-      await this.receipts.record(transaction, decoded.receipts);
-    });
+    if (!(await this.storedAtOnce(messages, decoded))) {
+      await this.unitOfWork.run(async (transaction) => {
+        await this.readings.insertReadings(transaction, decoded.readings);
+        await this.readings.insertWaveforms(transaction, decoded.waveforms);
+        await this.quarantine.add(transaction, decoded.rejected);
+        await this.receipts.record(transaction, decoded.receipts);
+      });
+    }
     this.counts.rejected += decoded.rejected.length;
     this.counts.stored += messages.length - decoded.rejected.length;
     this.counts.readings += decoded.readings.length;
     return decoded.events;
+  }
+
+  /**
+   * Most batches are new readings and nothing else: these are stored the fastest way. Messages that the broker says it
+   * may have delivered before are not tried that way: they probably are there already.
+   */
+  private async storedAtOnce(messages: readonly IncomingMessage[], decoded: Decoded): Promise<boolean> {
+    const { readings, waveforms, rejected, receipts } = decoded;
+    if (waveforms.length > 0 || rejected.length > 0 || receipts.length > 0) return false;
+    if (messages.some(({ duplicate }) => duplicate)) return false;
+    return this.readings.storeNew(readings);
   }
 
   private async earlierReceipts(messages: readonly IncomingMessage[]): Promise<ReadonlyMap<number, Receipt>> {
@@ -93,7 +107,7 @@ export class Ingest {
 
   private decode(
     message: IncomingMessage,
-    device: Device | undefined,
+    device: DeviceIdentity | undefined,
     earlier: ReadonlyMap<number, Receipt>,
     into: Decoded,
   ): void {
@@ -109,12 +123,13 @@ export class Ingest {
         );
       }
       const sender = requireActive(device);
-      const measurements = decodeMessage(payload, sender, receivedAt);
-      const id = message.id(isDated(payload) ? null : receivedAt);
-      measurements.forEach((measurement, index) => {
-        into.readings.push(...measurement.readings);
+      const undatedSince = isDated(payload) ? null : receivedAt;
+      decodeMessage(payload, sender, receivedAt).forEach((measurement, index) => {
+        for (const reading of measurement.readings) into.readings.push(reading);
         if (measurement.waveform) into.waveforms.push(measurement.waveform);
-        into.events.push(dataReceived(index === 0 ? id : `${id}.${index}`, sender, measurement, receivedAt));
+        into.events.push(
+          new DataReceived(() => message.id(undatedSince), index, sender, measurement, receivedAt),
+        );
       });
     } catch (error) {
       if (!(error instanceof MessageRejected)) throw error;
@@ -126,7 +141,7 @@ export class Ingest {
 
   private reject(
     message: IncomingMessage,
-    device: Device | undefined,
+    device: DeviceIdentity | undefined,
     error: MessageRejected,
     receivedAt: Date,
     into: Decoded,
@@ -151,25 +166,4 @@ function firstReceipt(message: IncomingMessage, earlier: ReadonlyMap<number, Rec
   if (first?.digest === digest) return first.receivedAt;
   into.receipts.push({ packetId, digest, receivedAt });
   return receivedAt;
-}
-
-function dataReceived(id: string, device: Device, measurement: Measurement, receivedAt: Date): DomainEvent {
-  return {
-    id,
-    type: 'device.data.received',
-    deviceId: device.deviceId,
-    patientId: device.patientId,
-    time: receivedAt.toISOString(),
-    data: {
-      ...measurement.payload,
-      timestamp: measurement.payload['timestamp'] ?? measurement.timestamp,
-      metric_type: measurement.metricType,
-      readings: measurement.readings.map(({ metricType, value, unit, timestamp }) => ({
-        metric_type: metricType,
-        value,
-        unit,
-        timestamp,
-      })),
-    },
-  };
 }

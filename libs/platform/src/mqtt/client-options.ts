@@ -1,0 +1,57 @@
+import { connect as connectTcp, type Socket } from 'node:net';
+import type { IClientOptions } from 'mqtt';
+import type { Logger } from '@nestjs/common';
+import type { Config } from '../config/config.js';
+import { errorCode } from '../database/database-errors.js';
+
+const CONNECT_TIMEOUT_MS = 10_000;
+/** Seconds; what goes on while a connection is held back pings at half of it. */
+export const KEEP_ALIVE_SECONDS = 30;
+
+/** Connection options that follow from the configuration, for the service and for its command-line tools. */
+export function clientOptions(config: Config, clientId: string): IClientOptions {
+  const { mqtt } = config;
+  return {
+    host: mqtt.host,
+    port: mqtt.port,
+    protocol: 'mqtt',
+    protocolVersion: mqtt.protocolVersion,
+    clientId,
+    keepalive: KEEP_ALIVE_SECONDS,
+    ...(mqtt.username !== undefined && { username: mqtt.username }),
+    ...(mqtt.password !== undefined && { password: mqtt.password }),
+    connectTimeout: CONNECT_TIMEOUT_MS,
+  };
+}
+
+/**
+ * Says what is wrong with a connection, once until {@link reset}: it is tried again every second.
+ */
+export class ConnectionComplaint {
+  private last = '';
+
+  constructor(
+    private readonly logger: Logger,
+    private readonly config: Config,
+  ) {}
+
+  report(error: Error): void {
+    const { host, port } = this.config.mqtt;
+    const problem = errorCode(error) ?? error.message;
+    if (problem !== this.last)
+      this.logger.warn(
+        `Broker ${host}:${port} not usable (${problem}: ${error.message}); trying again every second`,
+      );
+    this.last = problem;
+  }
+
+  /** The connection stands. */
+  reset(): void {
+    this.last = '';
+  }
+}
+
+/** A connection to the broker's port, for clients that bring their own stream. */
+export function openSocket({ mqtt }: Config): Socket {
+  return connectTcp({ host: mqtt.host, port: mqtt.port });
+}

@@ -1,0 +1,213 @@
+import { Injectable, Logger } from '@nestjs/common';
+import { MqttClient } from 'mqtt';
+import { Config } from '../config/config.js';
+import { SessionLease } from '../database/session-lease.js';
+import { clientOptions, ConnectionComplaint, KEEP_ALIVE_SECONDS, openSocket } from './client-options.js';
+import type { Publish } from './publish-frames.js';
+import { PublishTap } from './publish-tap.js';
+
+const RECONNECT_MS = 1_000;
+const RESUBSCRIBE_MS = 5_000;
+/** How long the broker keeps the session and its messages while the service is away (MQTT 5: seconds). */
+const SESSION_EXPIRY_SECONDS = 7 * 86_400;
+/** MQTT 5, section 3.8.3.1: retained messages only when the subscription is new. */
+const RETAINED_IF_NEW = 1;
+
+/** `active` holds the durable session; `standby` waits for the replica that does. */
+type ConsumerRole = 'active' | 'standby';
+
+/** What there is to know of the consumer's connection. */
+export interface ConsumerStatus {
+  readonly role: ConsumerRole;
+  readonly connected: boolean;
+  /** Topic filters the broker has granted at QoS 1 on this connection. */
+  readonly subscriptions: readonly string[];
+}
+
+/** Whoever takes the messages. */
+export interface ConsumerHandlers {
+  /** A connection begins; its messages follow. */
+  connected(tap: PublishTap): void;
+  received(publish: Publish): void;
+  /** The connection has ended; nothing more can be acknowledged on it. */
+  disconnected(): void;
+}
+
+/**
+ * The durable session that collects what devices publish, under MQTT_CLIENT_ID. One replica at a time holds it, by a
+ * lease in the database; the others stand by. It reconnects for ever, also when the broker refuses it, with a new
+ * client each time: the session's state is in the broker, and none is kept here.
+ */
+@Injectable()
+export class MqttConsumer {
+  private readonly logger = new Logger('Mqtt');
+  private readonly subscribedListeners: (() => void)[] = [];
+  private granted: readonly string[] = [];
+  private handlers: ConsumerHandlers | undefined;
+  private filters: readonly string[] = [];
+  private client: MqttClient | undefined;
+  private tap: PublishTap | undefined;
+  private retry: NodeJS.Timeout | undefined;
+  private heldBack: NodeJS.Timeout | undefined;
+  private stopped = false;
+  private readonly complaint: ConnectionComplaint;
+
+  constructor(
+    private readonly config: Config,
+    private readonly lease: SessionLease,
+  ) {
+    this.complaint = new ConnectionComplaint(this.logger, config);
+  }
+
+  /**
+   * Begins to wait for the lease, then to connect; both may take for ever.
+   * @param filters what to subscribe to, without the shared group.
+   */
+  start(filters: readonly string[], handlers: ConsumerHandlers): void {
+    const { sharedGroup } = this.config.mqtt;
+    this.filters =
+      sharedGroup === undefined ? filters : filters.map((filter) => `$share/${sharedGroup}/${filter}`);
+    this.handlers = handlers;
+    this.lease.start((held) => {
+      if (held) this.connect();
+      else this.disconnect();
+    });
+  }
+
+  get status(): ConsumerStatus {
+    return {
+      role: this.lease.isHeldElsewhere ? 'standby' : 'active',
+      connected: this.client?.connected ?? false,
+      subscriptions: this.granted,
+    };
+  }
+
+  /** Calls back each time the connection stands and every subscription is granted. */
+  onSubscribed(listener: () => void): void {
+    this.subscribedListeners.push(listener);
+  }
+
+  /** Leaves what is coming with the broker; TCP makes it wait. The connection is kept alive meanwhile. */
+  hold(): void {
+    if (this.heldBack) return;
+    this.tap?.hold();
+    // The broker hears of us; its answers wait behind the messages, so that missing them says nothing.
+    this.heldBack = setInterval(
+      () => {
+        this.client?.sendPing();
+        this.client?.reschedulePing(true);
+      },
+      (KEEP_ALIVE_SECONDS / 3) * 1_000,
+    );
+  }
+
+  release(): void {
+    if (!this.heldBack) return;
+    clearInterval(this.heldBack);
+    this.heldBack = undefined;
+    this.client?.reschedulePing(true);
+    this.tap?.release();
+  }
+
+  /** Disconnects and keeps the session in the broker, so that it goes on collecting; then lets go of the lease. */
+  async close(): Promise<void> {
+    this.stopped = true;
+    clearTimeout(this.retry);
+    clearInterval(this.heldBack);
+    await this.end();
+    await this.lease.stop();
+  }
+
+  private connect(): void {
+    if (this.client || this.stopped) return;
+    const { mqtt } = this.config;
+    const handlers = this.handlers;
+    if (!handlers) throw new Error('the consumer is not started');
+    const options = {
+      ...clientOptions(this.config, mqtt.clientId),
+      // The embedded broker keeps sessions in memory only, and for durable ones loses the connection over a topic
+      // with an empty level (aedes 1.2.0).
+      clean: mqtt.embedded,
+      reconnectPeriod: 0,
+      ...(mqtt.protocolVersion === 5 && {
+        properties: { receiveMaximum: mqtt.inflight, sessionExpiryInterval: SESSION_EXPIRY_SECONDS },
+      }),
+    };
+    const client = new MqttClient(() => {
+      const tap = new PublishTap(openSocket(this.config), mqtt.protocolVersion, (publish) =>
+        handlers.received(publish),
+      );
+      this.tap = tap;
+      if (this.heldBack) tap.hold();
+      handlers.connected(tap);
+      return tap;
+    }, options);
+    this.client = client;
+    client.on('connect', () => {
+      this.complaint.reset();
+      this.logger.log(`Connected to ${mqtt.host}:${mqtt.port} as ${mqtt.clientId}`);
+      this.subscribe(client);
+    });
+    client.on('error', (error) => this.complaint.report(error));
+    client.on('close', () => {
+      if (this.client !== client) return;
+      handlers.disconnected();
+      this.client = undefined;
+      this.tap = undefined;
+      this.granted = [];
+      client.end(true);
+      this.connectLater();
+    });
+  }
+
+  /** Only while the lease is surely held: two replicas that both believe to hold it would push each other off for ever. */
+  private connectLater(): void {
+    if (this.stopped) return;
+    clearTimeout(this.retry);
+    this.retry = setTimeout(() => {
+      void this.lease.confirm().then((held) => {
+        if (held) this.connect();
+        else this.connectLater();
+      });
+    }, RECONNECT_MS);
+  }
+
+  private disconnect(): void {
+    clearTimeout(this.retry);
+    if (this.client) this.logger.warn('Another replica holds the session; standing by');
+    void this.end();
+  }
+
+  private async end(): Promise<void> {
+    const { client } = this;
+    if (!client) return;
+    this.client = undefined;
+    this.tap = undefined;
+    this.granted = [];
+    // A DISCONNECT packet, so that no will is due; forced, where there is nobody to send it to.
+    await client.endAsync(!client.connected);
+    this.handlers?.disconnected();
+  }
+
+  /** At every connect: a broker may have lost a durable session. */
+  private subscribe(client: MqttClient): void {
+    const request = Object.fromEntries(
+      // MQTT 5, section 3.8.3.1: with a shared subscription, retained messages are not sent anyway.
+      this.filters.map((filter) => [filter, { qos: 1 as const, rh: RETAINED_IF_NEW }]),
+    );
+    client.subscribe(request, (error, granted) => {
+      if (this.client !== client) return;
+      const refused = (granted ?? []).filter((grant) => grant.qos !== 1).map((grant) => grant.topic);
+      const problem = refused.length > 0 ? refused.join(', ') : error?.message;
+      if (problem !== undefined) {
+        this.logger.error(`Subscription refused (${problem}); trying again in 5 s`);
+        setTimeout(() => {
+          if (this.client === client && client.connected) this.subscribe(client);
+        }, RESUBSCRIBE_MS).unref();
+        return;
+      }
+      this.granted = [...this.filters].sort();
+      for (const listener of this.subscribedListeners) listener();
+    });
+  }
+}

@@ -1,0 +1,144 @@
+/** A PUBLISH of QoS 0 or 1 as it stands on the wire (MQTT 3.1.1 and 5, section 3.3). */
+export interface Publish {
+  readonly topic: string;
+  /** A view of the bytes that arrived; valid for as long as somebody holds it. */
+  readonly payload: Buffer;
+  /** 0: delivered at QoS 0. */
+  readonly packetId: number;
+  readonly duplicate: boolean;
+  readonly retained: boolean;
+}
+
+/** What a broker sent is no MQTT; the connection can't be read any further. */
+export class MalformedFrameError extends Error {
+  constructor(reason: string) {
+    super(`The broker sent a malformed packet: ${reason}`);
+    this.name = 'MalformedFrameError';
+  }
+}
+
+const PUBLISH = 3;
+const MAX_LENGTH_BYTES = 4;
+
+/**
+ * Cuts the bytes of a connection into packets. PUBLISH packets of QoS 0 and 1 are read here, once, without the
+ * generality of a packet library; every other packet is passed on as it came.
+ */
+export class PublishFrames {
+  private rest: Buffer[] = [];
+  private restLength = 0;
+  /** Bytes the packet that has begun needs altogether; 0 when that is not known yet. */
+  private needed = 0;
+
+  /**
+   * @param version 4 for MQTT 3.1.1, 5 for MQTT 5.
+   * @param onPublish receives each PUBLISH of QoS 0 or 1.
+   * @param onOther receives the bytes of each other packet, whole.
+   */
+  constructor(
+    private readonly version: 4 | 5,
+    private readonly onPublish: (publish: Publish) => void,
+    private readonly onOther: (packet: Buffer) => void,
+  ) {}
+
+  /** Takes the next bytes. @throws MalformedFrameError */
+  read(chunk: Buffer): void {
+    let bytes = chunk;
+    if (this.restLength > 0) {
+      this.rest.push(chunk);
+      this.restLength += chunk.length;
+      if (this.restLength < this.needed) return;
+      bytes = Buffer.concat(this.rest, this.restLength);
+      this.rest = [];
+      this.restLength = 0;
+    }
+    this.needed = 0;
+    let at = 0;
+    while (at < bytes.length) {
+      const next = this.readPacket(bytes, at);
+      if (next === at) break;
+      at = next;
+    }
+    if (at < bytes.length) {
+      // A packet that is still incomplete must not keep the whole chunk before it in memory.
+      this.rest = [at === 0 ? bytes : Buffer.from(bytes.subarray(at))];
+      this.restLength = bytes.length - at;
+    }
+  }
+
+  /** @returns where the next packet begins; `at` itself when this one is incomplete. */
+  private readPacket(bytes: Buffer, at: number): number {
+    let length = 0;
+    let body = at + 1;
+    for (let shift = 0; ; shift += 7) {
+      if (body - at > MAX_LENGTH_BYTES) throw new MalformedFrameError('its length has more than 4 bytes');
+      const digit = bytes[body];
+      if (digit === undefined) return at;
+      body += 1;
+      length |= (digit & 0x7f) << shift;
+      if (digit < 0x80) break;
+    }
+    const end = body + length;
+    if (end > bytes.length) {
+      this.needed = end - at;
+      return at;
+    }
+    const header = bytes[at] ?? 0;
+    const qos = (header >> 1) & 3;
+    if (header >> 4 === PUBLISH && qos < 2) this.onPublish(this.readPublish(bytes, header, qos, body, end));
+    else this.onOther(bytes.subarray(at, end));
+    return end;
+  }
+
+  private readPublish(bytes: Buffer, header: number, qos: number, body: number, end: number): Publish {
+    let at = body + 2;
+    if (at > end) throw new MalformedFrameError('a PUBLISH without a topic');
+    const topicEnd = at + bytes.readUInt16BE(body);
+    if (topicEnd > end) throw new MalformedFrameError('a topic longer than its PUBLISH');
+    const topic = bytes.toString('utf8', at, topicEnd);
+    at = topicEnd;
+    let packetId = 0;
+    if (qos === 1) {
+      if (at + 2 > end) throw new MalformedFrameError('a PUBLISH of QoS 1 without a packet id');
+      packetId = bytes.readUInt16BE(at);
+      at += 2;
+      // [MQTT-2.3.1-1], [MQTT-2.2.1-3]
+      if (packetId === 0) throw new MalformedFrameError('the packet id 0');
+    }
+    if (this.version === 5) at = endOfProperties(bytes, at, end);
+    return {
+      topic,
+      payload: bytes.subarray(at, end),
+      packetId,
+      duplicate: (header & 8) !== 0,
+      retained: (header & 1) !== 0,
+    };
+  }
+}
+
+/**
+ * Skips the properties (MQTT 5, section 3.3.2.3). None of them changes what a measurement is; a topic alias, the one that
+ * would matter, is only used by brokers that were offered some.
+ */
+function endOfProperties(bytes: Buffer, from: number, end: number): number {
+  let length = 0;
+  let at = from;
+  for (let shift = 0; ; shift += 7) {
+    const digit = at < end ? bytes[at] : undefined;
+    if (digit === undefined || at - from >= MAX_LENGTH_BYTES)
+      throw new MalformedFrameError('properties without their length');
+    at += 1;
+    length |= (digit & 0x7f) << shift;
+    if (digit < 0x80) break;
+  }
+  if (at + length > end) throw new MalformedFrameError('properties longer than their PUBLISH');
+  return at + length;
+}
+
+/** PUBACK packets with the reason "success", which may be left out in MQTT 5 (section 3.4.2.1): the same bytes in both. */
+export function pubacks(packetIds: readonly number[]): Buffer {
+  const bytes = Buffer.allocUnsafe(packetIds.length * 4);
+  let at = 0;
+  for (const packetId of packetIds) at = bytes.writeUInt32BE(0x4002_0000 + packetId, at);
+  return bytes;
+}
