@@ -189,7 +189,7 @@ describeWithMosquitto('with an external database and broker', () => {
         Service.start({ DATABASE_URL: fresh.url, ...mosquitto.env, MQTT_CLIENT_ID: `replica_${id}` }),
       ),
     );
-    expect(await fresh.query('SELECT name FROM migrations')).toHaveLength(1);
+    expect(await fresh.query('SELECT name FROM migrations')).toHaveLength(2);
     await Promise.all(replicas.map((replica) => replica.remove()));
     await fresh.drop();
   });
