@@ -66,6 +66,7 @@ describe('parseConfig', () => {
       },
       brokerAccess: 'embedded',
       auth: { secret: undefined, publicKey: undefined, jwksUri: undefined },
+      readingsRetention: undefined,
       deviceOfflineAfter: 300_000,
       commandExpiresAfter: 3_600_000,
       webSocket: { allowAnonymous: true, allowLoopbackOrigins: true, maxBuffer: 1_048_576 },
@@ -96,6 +97,14 @@ describe('parseConfig', () => {
     expect(mqtt).toMatchObject({ topics: { events: '' }, username: undefined, password: undefined });
   });
 
+  it.each([
+    ['1d', 86_400_000],
+    ['24h', 86_400_000],
+    ['36500d', 3_153_600_000_000],
+  ])('keeps measurements for %s', (text, ms) => {
+    expect(parseConfig({ READINGS_RETENTION: text }).readingsRetention).toBe(ms);
+  });
+
   it('reads a PEM key written on one line', () => {
     expect(parseConfig({ JWT_PUBLIC_KEY: P256.trim().replaceAll('\n', '\\n') }).auth.publicKey).toBe(
       P256.trim(),
@@ -122,6 +131,9 @@ describe('parseConfig', () => {
     ['ALLOW_INSECURE_TRANSPORT', 'yes'],
     ['WS_ALLOW_ANONYMOUS', '1'],
     ['WS_MAX_BUFFER', '-1'],
+    ['READINGS_RETENTION', '23h'],
+    ['READINGS_RETENTION', '36501d'],
+    ['READINGS_RETENTION', '1y'],
     ['DEVICE_OFFLINE_AFTER', '5'],
     ['COMMAND_EXPIRES_AFTER', 'never'],
     ['JWT_JWKS_URI', 'keys.example/jwks.json'],

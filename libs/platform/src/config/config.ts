@@ -47,6 +47,8 @@ export abstract class Config {
   abstract readonly brokerAccess: 'embedded' | 'none';
   abstract readonly auth: AuthConfig;
   abstract readonly ingest: { readonly batchSize: number; readonly batchAge: number };
+  /** Undefined: measurements are kept for ever. */
+  abstract readonly readingsRetention: number | undefined;
   abstract readonly deviceOfflineAfter: number;
   abstract readonly commandExpiresAfter: number;
   abstract readonly webSocket: {
@@ -164,6 +166,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
       audience: values.JWT_AUDIENCE,
     },
     ingest: { batchSize: values.INGEST_BATCH_SIZE, batchAge: values.INGEST_BATCH_AGE },
+    readingsRetention: values.READINGS_RETENTION,
     deviceOfflineAfter: values.DEVICE_OFFLINE_AFTER,
     commandExpiresAfter: values.COMMAND_EXPIRES_AFTER,
     webSocket: {

@@ -54,6 +54,16 @@ const duration = (value: string): number => {
   return ms;
 };
 
+const DAY_MS = 86_400_000;
+
+const retention = (value: string): number => {
+  const ms = parseDuration(value);
+  if (ms === null || ms < DAY_MS || ms > 36_500 * DAY_MS) {
+    throw new Error('expected a duration from 1d to 36500d, such as 365d');
+  }
+  return ms;
+};
+
 const list = (value: string): readonly string[] =>
   value
     .split(',')
@@ -199,6 +209,11 @@ export const VARIABLES = {
     '5ms',
     'how long a message waits for others before its batch is committed',
     duration,
+  ),
+  READINGS_RETENTION: variable(
+    '',
+    'age past which measurements are deleted, by whole months, at least 1d; unset: kept for ever',
+    optional(retention),
   ),
   DEVICE_OFFLINE_AFTER: variable('5m', 'silence after which a device counts as offline', duration),
   COMMAND_EXPIRES_AFTER: variable('1h', 'time a command has to be completed when it names none', duration),

@@ -7,6 +7,7 @@ import { DomainError } from '#kernel';
 import { errorCode } from './database-errors.js';
 import { InitialSchema1764000000000 } from './migrations/1764000000000-initial-schema.js';
 import { DeviceRegistryVersion1764000000003 } from './migrations/1764000000003-device-registry-version.js';
+import { CompactReadings1764100000000 } from './migrations/1764100000000-compact-readings.js';
 
 /** Replicas that start together migrate one after the other under this advisory lock. */
 const MIGRATION_LOCK = 0x6d71_7474; // "mqtt"
@@ -16,6 +17,12 @@ const PING_TIMEOUT_MS = 2_000;
 /** Statement pools: requests and ingest each have their own, so that neither starves the other. */
 const REQUEST_CONNECTIONS = 10;
 const INGEST_CONNECTIONS = 4;
+
+/** One connection, borrowed for several statements in a row. */
+export interface Connection {
+  /** Runs one statement. @throws what PostgreSQL says. */
+  query<Row>(sql: string, parameters?: readonly unknown[]): Promise<Row[]>;
+}
 
 type Entity = EntityTarget<ObjectLiteral> & (new () => object);
 
@@ -42,7 +49,11 @@ export class Database {
       type: 'postgres',
       url,
       entities: [...entities],
-      migrations: [InitialSchema1764000000000, DeviceRegistryVersion1764000000003],
+      migrations: [
+        InitialSchema1764000000000,
+        DeviceRegistryVersion1764000000003,
+        CompactReadings1764100000000,
+      ],
       synchronize: false,
       connectTimeoutMS: CONNECT_TIMEOUT_MS,
       applicationName: 'mqtt-service',
@@ -99,6 +110,24 @@ export class Database {
     } catch (error) {
       release();
       throw error;
+    }
+  }
+
+  /**
+   * Lends a connection of the request pool for work of several statements: transactions, session locks.
+   * The work gives it back as it got it: no transaction open, no lock held, no setting changed.
+   * @throws DomainError unavailable/database_unavailable until the first connection; else what the work throws.
+   */
+  async borrow<T>(work: (connection: Connection) => Promise<T>): Promise<T> {
+    this.assertReady();
+    const runner = this.source.createQueryRunner();
+    try {
+      return await work({
+        query: <Row>(sql: string, parameters: readonly unknown[] = []) =>
+          runner.query(sql, [...parameters]) as Promise<Row[]>,
+      });
+    } finally {
+      await runner.release();
     }
   }
 
