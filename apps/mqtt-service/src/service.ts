@@ -53,7 +53,11 @@ export async function startService(config: Config, logger: LoggerService): Promi
   let database: Database | null = null;
   try {
     broker = config.mqtt.embedded ? await EmbeddedBroker.start(config.mqtt) : null;
-    database = new Database(postgres?.url ?? config.databaseUrl ?? '', [DeviceRow, CommandRow]);
+    database = new Database(
+      postgres?.url ?? config.databaseUrl ?? '',
+      [DeviceRow, CommandRow],
+      config.ingest.timeout,
+    );
     const connected = database.start();
     // The embedded one is there already; an external one may be away for long.
     if (postgres) await connected;

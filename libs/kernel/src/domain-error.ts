@@ -17,6 +17,8 @@ export class DomainError extends Error {
     readonly code: string,
     message: string,
     readonly errors: readonly FieldError[] = [],
+    /** What a client may want to switch on besides the code; snake_case names. */
+    readonly members: Readonly<Record<string, string>> = {},
   ) {
     super(message);
     this.name = 'DomainError';

@@ -2,17 +2,19 @@ import type { DomainEvent } from './event-bus.js';
 import type { Transaction } from './unit-of-work.js';
 
 /** Why a message could not be taken in (contract, "MQTT"). */
-export type RejectionReason =
-  | 'invalid_json'
-  | 'invalid_payload'
-  | 'unknown_device'
-  | 'device_id_mismatch'
-  | 'unsupported_metric'
-  | 'invalid_unit'
-  | 'value_out_of_range'
-  | 'timestamp_in_future'
-  | 'payload_too_large'
-  | 'decommissioned_device';
+export const REJECTION_REASONS = [
+  'invalid_json',
+  'invalid_payload',
+  'unknown_device',
+  'device_id_mismatch',
+  'unsupported_metric',
+  'invalid_unit',
+  'value_out_of_range',
+  'timestamp_in_future',
+  'payload_too_large',
+  'decommissioned_device',
+] as const;
+export type RejectionReason = (typeof REJECTION_REASONS)[number];
 
 /**
  * A message breaks a rule. Thrown while it is decoded; it then goes to quarantine whole.
@@ -38,6 +40,8 @@ export interface RejectedMessage {
   readonly detail: string;
   /** The device id its topic names, if it is one at all. */
   readonly deviceId: string | null;
+  /** The broker had kept it, for how long nobody knows. */
+  readonly retained: boolean;
   readonly receivedAt: Date;
 }
 

@@ -14,6 +14,7 @@ export * from './http/cursor.js';
 export * from './http/json-body.js';
 export * from './http/openapi.js';
 export * from './http/page-query.js';
+export * from './http/period.js';
 export * from './http/problem.filter.js';
 export * from './http/problem.js';
 export * from './http/validation.js';

@@ -2,11 +2,15 @@ import { Module, type DynamicModule } from '@nestjs/common';
 import { DeviceDataMqtt } from './adapters/device-data.mqtt.js';
 import { LiveGateway } from './adapters/live.gateway.js';
 import { PgReceiptLedger } from './adapters/pg-receipt-ledger.js';
+import { PgRejectedMessageRepository } from './adapters/pg-rejected-message.repository.js';
+import { RejectedMessagesController } from './adapters/rejected-messages.controller.js';
 import { Ingest } from './application/ingest.js';
 import { LiveFeed } from './application/live-feed.js';
+import { QuarantineDesk } from './application/quarantine-desk.js';
 import { ReceiptLedger } from './ports/receipt-ledger.js';
+import { RejectedMessageRepository } from './ports/rejected-message.repository.js';
 
-/** The stream: measurements in, live feed out. */
+/** The stream: measurements in, live feed out; and the quarantine of what could not be taken in. */
 @Module({})
 export class TelemetryModule {
   /** @param devices and @param readings the modules as the application has configured them. */
@@ -14,8 +18,15 @@ export class TelemetryModule {
     return {
       module: TelemetryModule,
       imports: [devices, readings],
-      controllers: [DeviceDataMqtt],
-      providers: [{ provide: ReceiptLedger, useClass: PgReceiptLedger }, Ingest, LiveFeed, LiveGateway],
+      controllers: [DeviceDataMqtt, RejectedMessagesController],
+      providers: [
+        { provide: ReceiptLedger, useClass: PgReceiptLedger },
+        { provide: RejectedMessageRepository, useClass: PgRejectedMessageRepository },
+        Ingest,
+        LiveFeed,
+        LiveGateway,
+        QuarantineDesk,
+      ],
       exports: [Ingest, LiveFeed],
     };
   }

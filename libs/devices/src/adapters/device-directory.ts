@@ -48,7 +48,7 @@ export class DeviceDirectory {
   }
 
   private async check(): Promise<void> {
-    const { rows } = await this.database.ingestPool.query<{ version: string }>({
+    const { rows } = await this.database.ingest.query<{ version: string }>({
       name: 'device-registry-version',
       text: 'SELECT version FROM device_registry_version',
     });
@@ -56,7 +56,7 @@ export class DeviceDirectory {
   }
 
   private async load(deviceIds: readonly string[]): Promise<void> {
-    const { rows } = await this.database.ingestPool.query<IdentityRecord>({
+    const { rows } = await this.database.ingest.query<IdentityRecord>({
       name: 'devices-identify',
       text: LOAD,
       values: [deviceIds],

@@ -61,8 +61,8 @@ export class PresenceWatch {
   private dataReceived(events: readonly DomainEvent[]): void {
     const now = this.clock.now();
     let isNew = false;
-    for (const { deviceId } of events) {
-      if (deviceId === null) continue;
+    for (const { deviceId, late } of events) {
+      if (deviceId === null || late) continue;
       this.sightings.set(deviceId, now);
       isNew ||= !this.online.has(deviceId);
     }

@@ -46,7 +46,11 @@ export abstract class Config {
   abstract readonly mqtt: MqttConfig;
   abstract readonly brokerAccess: 'embedded' | 'none';
   abstract readonly auth: AuthConfig;
-  abstract readonly ingest: { readonly batchSize: number; readonly batchAge: number };
+  abstract readonly ingest: {
+    readonly batchSize: number;
+    readonly batchAge: number;
+    readonly timeout: number;
+  };
   /** Undefined: measurements are kept for ever. */
   abstract readonly readingsRetention: number | undefined;
   abstract readonly deviceOfflineAfter: number;
@@ -165,7 +169,11 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
       issuer: values.JWT_ISSUER,
       audience: values.JWT_AUDIENCE,
     },
-    ingest: { batchSize: values.INGEST_BATCH_SIZE, batchAge: values.INGEST_BATCH_AGE },
+    ingest: {
+      batchSize: values.INGEST_BATCH_SIZE,
+      batchAge: values.INGEST_BATCH_AGE,
+      timeout: values.INGEST_TIMEOUT,
+    },
     readingsRetention: values.READINGS_RETENTION,
     deviceOfflineAfter: values.DEVICE_OFFLINE_AFTER,
     commandExpiresAfter: values.COMMAND_EXPIRES_AFTER,

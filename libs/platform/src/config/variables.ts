@@ -210,6 +210,11 @@ export const VARIABLES = {
     'how long a message waits for others before its batch is committed',
     duration,
   ),
+  INGEST_TIMEOUT: variable(
+    '30s',
+    'how long the database may take for a batch before its connection is given up and the batch tried again',
+    duration,
+  ),
   READINGS_RETENTION: variable(
     '',
     'age past which measurements are deleted, by whole months, at least 1d; unset: kept for ever',

@@ -1,11 +1,12 @@
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable, Logger } from '@nestjs/common';
-import { Pool } from 'pg';
 import { DataSource, type EntityTarget, type ObjectLiteral, type Repository } from 'typeorm';
 import { DomainError } from '#kernel';
 import { errorCode } from './database-errors.js';
+import { IngestConnections } from './ingest-connections.js';
 import { InitialSchema1764000000000 } from './migrations/1764000000000-initial-schema.js';
+import { QuarantineLookup1764000000002 } from './migrations/1764000000002-quarantine-lookup.js';
 import { DeviceRegistryVersion1764000000003 } from './migrations/1764000000003-device-registry-version.js';
 import { CompactReadings1764100000000 } from './migrations/1764100000000-compact-readings.js';
 
@@ -14,9 +15,7 @@ const MIGRATION_LOCK = 0x6d71_7474; // "mqtt"
 const CONNECT_TIMEOUT_MS = 5_000;
 const RETRY_MS = 1_000;
 const PING_TIMEOUT_MS = 2_000;
-/** Statement pools: requests and ingest each have their own, so that neither starves the other. */
 const REQUEST_CONNECTIONS = 10;
-const INGEST_CONNECTIONS = 4;
 
 /** One connection, borrowed for several statements in a row. */
 export interface Connection {
@@ -35,15 +34,19 @@ export class Database {
   private readonly logger = new Logger('Database');
   private readonly source: DataSource;
   /** For the way of a measurement: plain SQL on connections of its own. */
-  readonly ingestPool: Pool;
+  readonly ingest: IngestConnections;
   private readonly stopping = new AbortController();
   private connecting: Promise<void> | undefined;
   private migrated = false;
 
-  /** @param url where it is: postgresql://user:password@host:port/database */
+  /**
+   * @param url where it is: postgresql://user:password@host:port/database
+   * @param ingestTimeout how long a batch of the ingest may take, in milliseconds.
+   */
   constructor(
     readonly url: string,
     entities: readonly Entity[],
+    ingestTimeout: number,
   ) {
     this.source = new DataSource({
       type: 'postgres',
@@ -51,22 +54,17 @@ export class Database {
       entities: [...entities],
       migrations: [
         InitialSchema1764000000000,
+        QuarantineLookup1764000000002,
         DeviceRegistryVersion1764000000003,
         CompactReadings1764100000000,
       ],
       synchronize: false,
       connectTimeoutMS: CONNECT_TIMEOUT_MS,
       applicationName: 'mqtt-service',
-      extra: { max: REQUEST_CONNECTIONS },
+      extra: { max: REQUEST_CONNECTIONS, keepAlive: true },
       poolErrorHandler: (error: unknown) => this.connectionLost(error),
     });
-    this.ingestPool = new Pool({
-      connectionString: url,
-      max: INGEST_CONNECTIONS,
-      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-      application_name: 'mqtt-service-ingest',
-    });
-    this.ingestPool.on('error', (error) => this.connectionLost(error));
+    this.ingest = new IngestConnections(url, ingestTimeout, (error) => this.connectionLost(error));
   }
 
   /**
@@ -136,7 +134,7 @@ export class Database {
     this.assertReady();
     const begun = performance.now();
     await Promise.race([
-      this.ingestPool.query('SELECT 1'),
+      this.ingest.query({ text: 'SELECT 1' }),
       sleep(PING_TIMEOUT_MS, undefined, { ref: false }).then(() => {
         throw new Error('the database did not answer in time');
       }),
@@ -148,7 +146,7 @@ export class Database {
   async stop(): Promise<void> {
     this.stopping.abort();
     await this.connecting;
-    await this.ingestPool.end();
+    await this.ingest.end();
     if (this.source.isInitialized) await this.source.destroy();
   }
 

@@ -3,7 +3,7 @@ import type { PoolClient } from 'pg';
 import { UnitOfWork, type Transaction } from '#kernel';
 import { Database } from './database.js';
 
-/** Transactions on the ingest pool. */
+/** Transactions on the ingest's connections. */
 @Injectable()
 export class PgUnitOfWork extends UnitOfWork {
   constructor(private readonly database: Database) {
@@ -11,25 +11,18 @@ export class PgUnitOfWork extends UnitOfWork {
   }
 
   async run<T>(work: (transaction: Transaction) => Promise<T>): Promise<T> {
-    const client = await this.database.ingestPool.connect();
-    let broken: Error | undefined;
-    // A connection that dies between two statements reports here; unheard, the event would end the process.
-    const remember = (error: Error): void => {
-      broken = error;
-    };
-    client.on('error', remember);
-    try {
+    return this.database.ingest.lend(async (client) => {
       await client.query('BEGIN');
-      const result = await work(client as unknown as Transaction);
-      await client.query('COMMIT');
-      return result;
-    } catch (error) {
-      await client.query('ROLLBACK').catch(remember);
-      throw error;
-    } finally {
-      client.off('error', remember);
-      client.release(broken);
-    }
+      try {
+        const result = await work(client as unknown as Transaction);
+        await client.query('COMMIT');
+        return result;
+      } catch (error) {
+        // Where the connection is lost, the transaction is too.
+        await client.query('ROLLBACK').catch(() => void client.end().catch(() => undefined));
+        throw error;
+      }
+    });
   }
 }
 

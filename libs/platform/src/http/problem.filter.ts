@@ -32,6 +32,8 @@ interface Finding {
   readonly code: string;
   readonly detail: string;
   readonly errors?: readonly FieldError[];
+  /** Extension members: RFC 9457, section 3.2. */
+  readonly members?: Readonly<Record<string, string>>;
 }
 
 /** The one place where a failure becomes an HTTP answer (RFC 9457). */
@@ -60,6 +62,7 @@ export class ProblemFilter implements ExceptionFilter {
     if (finding.status === 401) response.setHeader('WWW-Authenticate', 'Bearer');
     if (finding.status === 503) response.setHeader('Retry-After', '1');
     const problem: Problem = {
+      ...finding.members,
       type: `urn:mqtt-service:problem:${finding.code}`,
       title: STATUS_CODES[finding.status] ?? 'Error',
       status: finding.status,
@@ -79,6 +82,7 @@ function examine(error: unknown): Finding {
       code: error.code,
       detail: error.message,
       errors: error.errors,
+      members: error.members,
     };
   }
   if (error instanceof InvalidTokenError) return { status: 401, code: 'unauthorized', detail: error.message };

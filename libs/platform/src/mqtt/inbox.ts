@@ -89,6 +89,7 @@ export class Inbox {
       reason: rejection.reason,
       detail: rejection.message,
       deviceId: sender.deviceId,
+      retained: delivery.retained,
       receivedAt,
     };
     await this.unitOfWork.run((transaction) => this.quarantine.add(transaction, [message]));

@@ -9,8 +9,8 @@ export class PgQuarantine extends Quarantine {
     if (messages.length === 0) return;
     await clientOf(transaction).query({
       name: 'quarantine-add',
-      text: `INSERT INTO rejected_messages (message_id, topic, payload, reason, detail, device_id, received_at)
-             SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
+      text: `INSERT INTO rejected_messages (message_id, topic, payload, reason, detail, device_id, retained, received_at)
+             SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::boolean[], $8::timestamptz[])
              ON CONFLICT (message_id) DO NOTHING`,
       values: [
         messages.map((message) => message.messageId),
@@ -20,6 +20,7 @@ export class PgQuarantine extends Quarantine {
         messages.map((message) => message.reason),
         messages.map((message) => message.detail),
         messages.map((message) => message.deviceId),
+        messages.map((message) => message.retained),
         messages.map((message) => message.receivedAt.toISOString()),
       ],
     });

@@ -46,23 +46,18 @@ export class PgReadingRepository extends ReadingRepository {
   async storeNew(readings: readonly Reading[]): Promise<boolean> {
     if (readings.length === 0) return true;
     if (!this.optimism.ask()) return false;
-    const client = await this.database.ingestPool.connect();
-    let broken: Error | undefined;
     try {
-      const copy = client.query(copyFrom(COPY_READINGS));
-      copy.end(copyText(readings));
-      await finished(copy);
+      await this.database.ingest.lend(async (client) => {
+        const copy = client.query(copyFrom(COPY_READINGS));
+        copy.end(copyText(readings));
+        await finished(copy);
+      });
       this.optimism.wasRight();
       return true;
     } catch (error) {
-      if (!isUniqueViolation(error)) {
-        broken = error instanceof Error ? error : new Error('COPY failed');
-        throw error;
-      }
+      if (!isUniqueViolation(error)) throw error;
       this.optimism.wasWrong();
       return false;
-    } finally {
-      client.release(broken);
     }
   }
 

@@ -8,8 +8,17 @@ import {
   getSchemaPath,
 } from '@nestjs/swagger';
 import type { Request } from 'express';
-import { parseDuration, parseInstant, Principal, type FieldError } from '#kernel';
-import { ApiProblems, Caller, decodeCursor, cutPage, RequireScope, validationFailed } from '#platform';
+import { parseDuration, Principal, type FieldError } from '#kernel';
+import {
+  ApiProblems,
+  Caller,
+  cursorInstant,
+  cutPage,
+  decodeCursor,
+  readPeriod,
+  RequireScope,
+  validationFailed,
+} from '#platform';
 import { DevicePath } from '#devices';
 import { ReadingHistory } from '../application/reading-history.js';
 import { expandMetricTypes } from '../domain/catalogue.js';
@@ -126,28 +135,11 @@ export class ReadingsController {
 }
 
 function readFilter(deviceId: string, query: HistoryQuery): ReadingFilter {
-  const errors: FieldError[] = [];
-  const instant = (field: 'from' | 'to'): string | undefined => {
-    const text = query[field];
-    if (text === undefined) return undefined;
-    // In a query string, + stands for a space: an offset that was not escaped arrives as one.
-    const parsed = parseInstant(text.replace(/ (\d{2}:?\d{2})$/, '+$1'));
-    if (!parsed)
-      errors.push({
-        field,
-        message: 'must be an RFC 3339 time with its offset, such as 2024-01-23T10:30:00Z',
-      });
-    return parsed?.iso;
-  };
-  const from = instant('from');
-  const to = instant('to');
-  if (errors.length > 0) throw validationFailed(errors);
   return {
     deviceId,
     order: query.order,
     ...(query.metric_type !== undefined && { metricTypes: expandMetricTypes(query.metric_type.split(',')) }),
-    ...(from !== undefined && { from }),
-    ...(to !== undefined && { to }),
+    ...readPeriod(query),
   };
 }
 
@@ -159,12 +151,6 @@ function requireWholeRange(query: HistoryQuery): void {
   if (stray.length > 0) {
     throw validationFailed(stray.map((field) => ({ field, message: 'does not go with an export' })));
   }
-}
-
-function cursorInstant(text: string): string {
-  const instant = parseInstant(text);
-  if (!instant) throw validationFailed([{ field: 'cursor', message: 'is not a cursor of this list' }]);
-  return instant.iso;
 }
 
 function isAggregate(name: string): name is Aggregate {

@@ -17,14 +17,14 @@ export class PgReceiptLedger extends ReceiptLedger {
   }
 
   async find(packetIds: readonly number[]): Promise<ReadonlyMap<number, Receipt>> {
-    const { rows } = await this.database.ingestPool.query<{
+    const { rows } = await this.database.ingest.query<{
       packet_id: number;
       digest: Buffer;
       received_at: Date;
-    }>(
-      'SELECT packet_id, digest, received_at FROM mqtt_receipts WHERE client_id = $1 AND packet_id = ANY ($2)',
-      [this.clientId, packetIds],
-    );
+    }>({
+      text: 'SELECT packet_id, digest, received_at FROM mqtt_receipts WHERE client_id = $1 AND packet_id = ANY ($2)',
+      values: [this.clientId, packetIds],
+    });
     return new Map(
       rows.map((row) => [
         row.packet_id,

@@ -16,6 +16,7 @@ export class DataReceived implements DomainEvent {
   /**
    * @param messageId names the message, the same at each delivery.
    * @param index which of the message's measurements it is.
+   * @param late told of long after it came in: no sign of life.
    */
   constructor(
     private readonly messageId: () => string,
@@ -23,6 +24,7 @@ export class DataReceived implements DomainEvent {
     device: DeviceIdentity,
     private readonly measurement: Measurement,
     private readonly receivedAt: Date,
+    readonly late = false,
   ) {
     this.deviceId = device.deviceId;
     this.patientId = device.patientId;

@@ -116,12 +116,7 @@ export class Ingest {
     try {
       payload = message.parse();
       if (!isDated(payload)) receivedAt = firstReceipt(message, earlier, into);
-      if (message.retained && !isDated(payload)) {
-        throw new MessageRejected(
-          'invalid_payload',
-          'It was retained and has no timestamp: when it was measured is unknown.',
-        );
-      }
+      requireDatable(payload, message.retained);
       const sender = requireActive(device);
       const undatedSince = isDated(payload) ? null : receivedAt;
       decodeMessage(payload, sender, receivedAt).forEach((measurement, index) => {
@@ -147,11 +142,11 @@ export class Ingest {
     into: Decoded,
   ): void {
     const deviceId = isDeviceId(message.deviceId) ? message.deviceId : null;
-    const { topic, payload } = message;
+    const { topic, payload, retained } = message;
     const { reason, message: detail } = error;
     // A retained message comes again at every connect; it is one message all the same.
-    const messageId = message.id(message.retained ? null : receivedAt);
-    const rejected = { messageId, topic, payload, reason, detail, deviceId, receivedAt };
+    const messageId = message.id(retained ? null : receivedAt);
+    const rejected = { messageId, topic, payload, reason, detail, deviceId, retained, receivedAt };
     into.rejected.push(rejected);
     into.events.push(messageRejected(rejected, device?.patientId ?? null));
   }
@@ -166,4 +161,14 @@ function firstReceipt(message: IncomingMessage, earlier: ReadonlyMap<number, Rec
   if (first?.digest === digest) return first.receivedAt;
   into.receipts.push({ packetId, digest, receivedAt });
   return receivedAt;
+}
+
+/** @throws MessageRejected invalid_payload for a retained message without a date: it may have been measured at any time. */
+export function requireDatable(payload: Readonly<Record<string, unknown>>, retained: boolean): void {
+  if (retained && !isDated(payload)) {
+    throw new MessageRejected(
+      'invalid_payload',
+      'It was retained and has no timestamp: when it was measured is unknown.',
+    );
+  }
 }
