@@ -331,12 +331,15 @@ describe('the REST API', () => {
         '/health/detailed',
         '/health/live',
         '/health/ready',
+        '/metrics',
+        '/rejected-messages',
+        '/rejected-messages/{id}/retry',
       ]);
       for (const [path, methods] of Object.entries<Record<string, { security?: unknown; responses: object }>>(
         body.paths,
       )) {
         for (const operation of Object.values(methods)) {
-          expect(operation.security !== undefined).toBe(!path.startsWith('/health'));
+          expect(operation.security !== undefined).toBe(!/^\/(health|metrics)/.test(path));
           if (operation.security) expect(operation.responses).toHaveProperty('401');
         }
       }

@@ -5,14 +5,16 @@ import { PlatformModule, type PlatformParts } from '#platform';
 import { ReadingsModule } from '#readings';
 import { TelemetryModule } from '#telemetry';
 import { HealthModule } from './health/health.module.js';
+import { MetricsModule } from './metrics/metrics.module.js';
 
-/** The composition root: the platform, the modules, and health. */
+/** The composition root: the platform, the modules, health and metrics. */
 @Module({})
 export class AppModule {
   static with(parts: PlatformParts): DynamicModule {
     const devices = DevicesModule.with(parts.config);
     const readings = ReadingsModule.with(devices);
     const telemetry = TelemetryModule.with(devices, readings);
+    const health = HealthModule.with(telemetry);
     return {
       module: AppModule,
       imports: [
@@ -21,7 +23,8 @@ export class AppModule {
         readings,
         telemetry,
         CommandsModule.with(devices),
-        HealthModule.with(telemetry),
+        health,
+        MetricsModule.with(health),
       ],
     };
   }

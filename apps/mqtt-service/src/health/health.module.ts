@@ -2,6 +2,7 @@ import { Module, type DynamicModule } from '@nestjs/common';
 import { TerminusModule } from '@nestjs/terminus';
 import { HealthController } from './health.controller.js';
 import { ServiceHealth } from './service-health.js';
+import { Vitals } from './vitals.js';
 
 /** What probes and operators ask. */
 @Module({})
@@ -12,7 +13,8 @@ export class HealthModule {
       module: HealthModule,
       imports: [TerminusModule.forRoot({ logger: false }), telemetry],
       controllers: [HealthController],
-      providers: [ServiceHealth],
+      providers: [ServiceHealth, Vitals],
+      exports: [Vitals],
     };
   }
 }

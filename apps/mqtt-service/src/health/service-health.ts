@@ -1,8 +1,8 @@
 import { statfs } from 'node:fs/promises';
 import { HttpException, Injectable, type OnApplicationShutdown, type OnModuleDestroy } from '@nestjs/common';
 import { HealthCheckService, HealthIndicatorService, type HealthIndicatorResult } from '@nestjs/terminus';
-import { Config, Database, MqttConsumer, MqttPublisher, MqttTransport } from '#platform';
-import { Ingest, LiveFeed } from '#telemetry';
+import { Config } from '#platform';
+import { Vitals } from './vitals.js';
 
 const SAMPLE_EVERY_MS = 1_000;
 const SAMPLES = 10;
@@ -17,12 +17,7 @@ export class ServiceHealth implements OnModuleDestroy, OnApplicationShutdown {
 
   constructor(
     private readonly config: Config,
-    private readonly database: Database,
-    private readonly consumer: MqttConsumer,
-    private readonly publisher: MqttPublisher,
-    private readonly transport: MqttTransport,
-    private readonly ingest: Ingest,
-    private readonly feed: LiveFeed,
+    private readonly vitals: Vitals,
     private readonly terminus: HealthCheckService,
     private readonly indicators: HealthIndicatorService,
   ) {
@@ -45,8 +40,8 @@ export class ServiceHealth implements OnModuleDestroy, OnApplicationShutdown {
 
   /** Whether it can take measurements in and answer for them. */
   async readiness(): Promise<{ ready: boolean; checks: Readonly<Record<string, string>> }> {
-    const database = await this.isDatabaseUp();
-    const mqtt = this.isSubscribed();
+    const database = (await this.vitals.databaseLatency()) !== null;
+    const mqtt = this.vitals.subscribed;
     return {
       ready: database && mqtt && !this.stopping,
       checks: {
@@ -66,7 +61,7 @@ export class ServiceHealth implements OnModuleDestroy, OnApplicationShutdown {
         () => this.memoryIndicator(),
         () => this.diskIndicator(),
         () => this.ingestIndicator(),
-        () => this.indicators.check('websocket').up({ clients: this.feed.size }),
+        () => this.indicators.check('websocket').up({ clients: this.vitals.webSocketClients }),
       ]);
       return { healthy: true, body };
     } catch (error) {
@@ -75,31 +70,17 @@ export class ServiceHealth implements OnModuleDestroy, OnApplicationShutdown {
     }
   }
 
-  private async isDatabaseUp(): Promise<boolean> {
-    return this.database.ping().then(
-      () => true,
-      () => false,
-    );
-  }
-
-  private isSubscribed(): boolean {
-    const { role, connected, subscriptions } = this.consumer.status;
-    // A replica that stands by is of use as it is, and must not hold up a rolling update.
-    return role === 'standby' ? this.publisher.status.connected : connected && subscriptions.length > 0;
-  }
-
   private async databaseIndicator(): Promise<HealthIndicatorResult> {
     const indicator = this.indicators.check('database');
-    try {
-      return indicator.up({ latency_ms: round(await this.database.ping()) });
-    } catch {
-      return indicator.down({ message: 'not reachable' });
-    }
+    const latency = await this.vitals.databaseLatency();
+    return latency === null
+      ? indicator.down({ message: 'not reachable' })
+      : indicator.up({ latency_ms: round(latency) });
   }
 
   private mqttIndicator(): HealthIndicatorResult {
-    const { role, connected, subscriptions } = this.consumer.status;
-    const { waiting, brokerDropped } = this.publisher.status;
+    const { role, connected, subscriptions } = this.vitals.mqtt;
+    const { waiting, brokerDropped } = this.vitals.publishing;
     const indicator = this.indicators.check('mqtt');
     const details = {
       role,
@@ -108,7 +89,7 @@ export class ServiceHealth implements OnModuleDestroy, OnApplicationShutdown {
       queue_depth: waiting,
       broker_dropped_messages: brokerDropped,
     };
-    return this.isSubscribed() ? indicator.up(details) : indicator.down(details);
+    return this.vitals.subscribed ? indicator.up(details) : indicator.down(details);
   }
 
   private memoryIndicator(): HealthIndicatorResult {
@@ -131,14 +112,14 @@ export class ServiceHealth implements OnModuleDestroy, OnApplicationShutdown {
   }
 
   private ingestIndicator(): HealthIndicatorResult {
-    const { stored, rejected, readings } = this.ingest.totals;
+    const { stored, rejected, readings, lagMs, inFlight } = this.vitals.ingest;
     const [oldest = 0] = this.processed;
     const newest = this.processed.at(-1) ?? 0;
     const seconds = Math.max(1, this.processed.length - 1) * (SAMPLE_EVERY_MS / 1_000);
     return this.indicators.check('ingest').up({
       rate_per_second: round((newest - oldest) / seconds),
-      lag_ms: this.transport.lag,
-      in_flight: this.transport.unacknowledged,
+      lag_ms: lagMs,
+      in_flight: inFlight,
       messages_stored: stored,
       readings_stored: readings,
       rejected,
@@ -146,7 +127,7 @@ export class ServiceHealth implements OnModuleDestroy, OnApplicationShutdown {
   }
 
   private sample(): void {
-    const { stored, rejected } = this.ingest.totals;
+    const { stored, rejected } = this.vitals.ingest;
     this.processed.push(stored + rejected);
     if (this.processed.length > SAMPLES) this.processed.shift();
   }

@@ -1,0 +1,63 @@
+import { Injectable } from '@nestjs/common';
+import {
+  Database,
+  MqttConsumer,
+  MqttPublisher,
+  MqttTransport,
+  type ConsumerStatus,
+  type PublisherStatus,
+} from '#platform';
+import { Ingest, LiveFeed } from '#telemetry';
+
+/** How the ingest does. */
+export interface IngestVitals {
+  /** Messages stored, messages quarantined and readings stored since the start. */
+  readonly stored: number;
+  readonly rejected: number;
+  readonly readings: number;
+  /** How long the oldest message that is not acknowledged yet has waited. */
+  readonly lagMs: number;
+  /** Messages taken from the broker and not yet acknowledged. */
+  readonly inFlight: number;
+}
+
+/** What can be measured of the running service: the one source of health and metrics. */
+@Injectable()
+export class Vitals {
+  constructor(
+    private readonly database: Database,
+    private readonly consumer: MqttConsumer,
+    private readonly publisher: MqttPublisher,
+    private readonly transport: MqttTransport,
+    private readonly intake: Ingest,
+    private readonly feed: LiveFeed,
+  ) {}
+
+  get ingest(): IngestVitals {
+    return { ...this.intake.totals, lagMs: this.transport.lag, inFlight: this.transport.unacknowledged };
+  }
+
+  get mqtt(): ConsumerStatus {
+    return this.consumer.status;
+  }
+
+  get publishing(): PublisherStatus {
+    return this.publisher.status;
+  }
+
+  /** Whether the broker delivers to the service, or to the replica that it stands by for. */
+  get subscribed(): boolean {
+    const { role, connected, subscriptions } = this.mqtt;
+    // A replica that stands by is of use as it is, and must not hold up a rolling update.
+    return role === 'standby' ? this.publishing.connected : connected && subscriptions.length > 0;
+  }
+
+  get webSocketClients(): number {
+    return this.feed.size;
+  }
+
+  /** The database's round trip in milliseconds; null when it does not answer. */
+  async databaseLatency(): Promise<number | null> {
+    return this.database.ping().catch(() => null);
+  }
+}
