@@ -13,6 +13,7 @@ import {
   type InboxItem,
 } from '#platform';
 import { Ingest, type IncomingMessage } from '../application/ingest.js';
+import { ReceiptDates } from '../application/receipt-dates.js';
 
 /** Batches whose transactions run at once: while one waits for the disk, the next is decoded and sent. */
 const BATCHES_AT_ONCE = 2;
@@ -25,10 +26,14 @@ class DataMessage implements InboxItem, IncomingMessage {
   readonly packetId: number | null;
   readonly duplicate: boolean;
   readonly retained: boolean;
+  private date: Date | undefined;
 
+  /** @param before the same message at an earlier delivery that is still in hand. */
   constructor(
     readonly delivery: Delivery,
     readonly receivedAt: Date,
+    private readonly dates: ReceiptDates,
+    private readonly before?: DataMessage,
   ) {
     this.topic = delivery.topic;
     this.deviceId = delivery.deviceId;
@@ -36,6 +41,10 @@ class DataMessage implements InboxItem, IncomingMessage {
     this.packetId = delivery.packetId === 0 ? null : delivery.packetId;
     this.duplicate = delivery.duplicate;
     this.retained = delivery.retained;
+  }
+
+  get receiptDate(): Date {
+    return (this.date ??= this.before?.receiptDate ?? this.dates.next(this.deviceId, this.receivedAt));
   }
 
   parse(): Readonly<Record<string, unknown>> {
@@ -51,6 +60,7 @@ class DataMessage implements InboxItem, IncomingMessage {
 @Controller()
 export class DeviceDataMqtt {
   private readonly batcher: Batcher<DataMessage>;
+  private readonly dates = new ReceiptDates();
   /** Settles when the newest batch has been told of: batches are told of in the order they were formed. */
   private lastTold: Promise<void> = Promise.resolve();
   /** What is being worked on, by packet id. After a reconnect the broker delivers it again. */
@@ -88,7 +98,9 @@ export class DeviceDataMqtt {
     // Delivered again while the first delivery still waits: it keeps its date, so that it is stored once.
     const before = duplicate ? this.inHand.get(packetId) : undefined;
     const isSame = before !== undefined && before.topic === topic && payload.equals(before.payload);
-    const message = new DataMessage(delivery, isSame ? before.receivedAt : now);
+    const message = isSame
+      ? new DataMessage(delivery, before.receivedAt, this.dates, before)
+      : new DataMessage(delivery, now, this.dates);
     if (packetId !== 0) this.inHand.set(packetId, message);
     return message;
   }

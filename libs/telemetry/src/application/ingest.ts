@@ -26,6 +26,8 @@ export interface IncomingMessage {
   /** The broker had kept it, for how long nobody knows. */
   readonly retained: boolean;
   readonly receivedAt: Date;
+  /** Dates it where it carries no date itself: about {@link receivedAt}, the same at each call. */
+  readonly receiptDate: Date;
   /** @throws MessageRejected when the payload is no JSON object. */
   parse(): Readonly<Record<string, unknown>>;
   /** A name that is the same at each delivery; `firstReceived` where the message carries no date. */
@@ -154,13 +156,13 @@ export class Ingest {
 
 /** When the message was first received, by what is known of earlier deliveries; notes it if this is the first. */
 function firstReceipt(message: IncomingMessage, earlier: ReadonlyMap<number, Receipt>, into: Decoded): Date {
-  const { packetId, receivedAt } = message;
-  if (packetId === null || message.retained) return receivedAt;
+  const { packetId, receiptDate } = message;
+  if (packetId === null || message.retained) return receiptDate;
   const digest = message.id(null);
   const first = message.duplicate ? earlier.get(packetId) : undefined;
   if (first?.digest === digest) return first.receivedAt;
-  into.receipts.push({ packetId, digest, receivedAt });
-  return receivedAt;
+  into.receipts.push({ packetId, digest, receivedAt: receiptDate });
+  return receiptDate;
 }
 
 /** @throws MessageRejected invalid_payload for a retained message without a date: it may have been measured at any time. */
