@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
 import { Client } from 'pg';
+import type { AbandonedSessions } from './abandoned-sessions.js';
 import { errorCode } from './database-errors.js';
 
 /** The first half of the advisory lock's key, which tells it from other locks of the database. */
@@ -28,12 +29,14 @@ export class SessionLease {
   /**
    * @param url where the lock is taken; null: nobody else can use the session, and no lock is needed.
    * @param name what is leased: the client id of the session.
+   * @param abandoned hears of connections that were given up, so that they don't keep the lock.
    * @param ready resolves when the database can be used: what the session collects could not be stored before.
    */
   constructor(
     private readonly url: string | null,
     name: string,
     private readonly ready: Promise<void>,
+    private readonly abandoned: AbandonedSessions,
   ) {
     this.key = createHash('sha256').update(name).digest().readInt32BE(0);
   }
@@ -90,12 +93,14 @@ export class SessionLease {
       });
       // Reported by the query that fails, too; unheard, the event would end the process.
       client.on('error', () => undefined);
+      const lost = new AbortController();
+      client.on('end', () => lost.abort());
       try {
         await client.connect();
         await detectSilence(client);
         this.client = client;
         lastProblem = '';
-        await this.hold(client, onChange);
+        await this.hold(client, AbortSignal.any([signal, lost.signal]), onChange);
       } catch (error) {
         const problem = errorCode(error) ?? (error instanceof Error ? error.message : 'unknown error');
         if (problem !== lastProblem && !stopped())
@@ -103,15 +108,24 @@ export class SessionLease {
         lastProblem = problem;
       }
       this.client = undefined;
-      if (this.state === 'held') this.state = 'unknown';
       // Not awaited: a connection that has fallen silent takes long to end.
       void client.end().catch(() => undefined);
+      if (!stopped()) this.abandoned.add(client);
+      if (this.state === 'held') {
+        this.state = 'unknown';
+        // At once, before one that stands by asks: where only this connection was lost, the messages in hand are still
+        // being stored, and the next holder would be given them too.
+        continue;
+      }
       await sleep(ASK_EVERY_MS, undefined, { signal }).catch(() => undefined);
     }
   }
 
-  /** Asks for the lock until it is had, then for signs of life. Ends by the error of a connection that is lost. */
-  private async hold(client: Client, onChange: (held: boolean) => void): Promise<void> {
+  /**
+   * Asks for the lock until it is had, then for signs of life. Ends by the error of a connection that is lost.
+   * @param wake aborts the wait between two questions: the connection has ended, or nothing more is to be asked.
+   */
+  private async hold(client: Client, wake: AbortSignal, onChange: (held: boolean) => void): Promise<void> {
     const { signal } = this.stopping;
     let mine = false;
     while (!signal.aborted) {
@@ -130,7 +144,7 @@ export class SessionLease {
           onChange(mine);
         }
       }
-      await sleep(ASK_EVERY_MS, undefined, { signal }).catch(() => undefined);
+      await sleep(ASK_EVERY_MS, undefined, { signal: wake }).catch(() => undefined);
     }
   }
 }
