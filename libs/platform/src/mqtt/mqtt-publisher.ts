@@ -98,6 +98,11 @@ export class MqttPublisher {
     const risen = before === null ? 0 : total >= before ? total - before : total;
     this.droppedBefore = total;
     this.dropped = (this.dropped ?? 0) + risen;
+    // Perhaps the service's own, while it was away: they are in no count of this process.
+    if (before === null && total > 0)
+      this.logger.warn(
+        `The broker has dropped ${total} messages before this service started: a queue of it was full (Mosquitto: max_queued_messages)`,
+      );
     if (risen > 0)
       this.logger.error(
         `The broker has dropped ${risen} messages: a queue of it is full (Mosquitto: max_queued_messages)`,
