@@ -63,13 +63,18 @@ export class Mosquitto {
     return this.child?.pid ?? 0;
   }
 
-  /** Ends it as an operator would: it writes its sessions and queues to disk. */
-  async stop(): Promise<void> {
+  /** Ends it, unless told otherwise as an operator would: it writes its sessions and queues to disk. */
+  async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
     const { child } = this;
-    if (!child || child.exitCode !== null) return;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
     const exited = once(child, 'exit');
-    child.kill('SIGTERM');
+    child.kill(signal);
     await exited;
+  }
+
+  /** Loses, while it is stopped, the sessions and queues it had written to disk. */
+  forget(): void {
+    rmSync(join(this.folder, 'mosquitto.db'), { force: true });
   }
 
   async remove(): Promise<void> {

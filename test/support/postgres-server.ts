@@ -8,6 +8,8 @@ import { freePort } from './free-port.js';
 import { until } from './until.js';
 
 const DEBIAN = '/usr/lib/postgresql';
+/** How a PostgreSQL is told to end (manual, "Shutting Down the Server"). */
+const SIGNALS = { fast: 'SIGINT', immediate: 'SIGQUIT' } as const;
 
 /** The PostgreSQL versions Debian has installed here, such as `15`. */
 export function installedPostgresVersions(): readonly string[] {
@@ -17,9 +19,11 @@ export function installedPostgresVersions(): readonly string[] {
 
 /** An installed PostgreSQL, apart from the machine's own service, in a folder of its own. */
 export class PostgresServer {
+  private child: ChildProcess | undefined;
+
   private constructor(
-    readonly url: string,
-    private readonly child: ChildProcess,
+    private readonly bin: string,
+    private readonly port: number,
     private readonly folder: string,
   ) {}
 
@@ -32,37 +36,44 @@ export class PostgresServer {
     const made = spawnSync(
       join(bin, 'initdb'),
       ['-D', folder, '-U', 'postgres', '--auth=trust', '-N', '-E', 'UTF8'],
-      {
-        cwd: '/',
-        encoding: 'utf8',
-        ...account,
-      },
+      { cwd: '/', encoding: 'utf8', ...account },
     );
     if (made.status !== 0) throw new Error(`initdb failed: ${made.stderr}`);
-    const port = await freePort();
-    const child = spawn(
-      join(bin, 'postgres'),
-      ['-D', folder, '-p', String(port), '-c', 'unix_socket_directories='],
-      {
-        cwd: '/',
-        stdio: 'ignore',
-        ...account,
-      },
+    const server = new PostgresServer(bin, await freePort(), folder);
+    await server.start();
+    return server;
+  }
+
+  get url(): string {
+    return `postgresql://postgres@127.0.0.1:${this.port}/postgres`;
+  }
+
+  /** Starts it, again on the same port and with the same data; resolves when it accepts connections. */
+  async start(): Promise<void> {
+    this.child = spawn(
+      join(this.bin, 'postgres'),
+      ['-D', this.folder, '-p', String(this.port), '-c', 'unix_socket_directories='],
+      { cwd: '/', stdio: 'ignore', ...unprivileged() },
     );
-    const url = `postgresql://postgres@127.0.0.1:${port}/postgres`;
     await until('PostgreSQL to accept connections', async () => {
-      const client = new Client({ connectionString: url });
+      const client = new Client({ connectionString: this.url });
       await client.connect();
       await client.end();
       return true;
     });
-    return new PostgresServer(url, child, folder);
+  }
+
+  /** `immediate` leaves everything as a crash would. */
+  async stop(mode: keyof typeof SIGNALS = 'fast'): Promise<void> {
+    const { child } = this;
+    if (!child || child.exitCode !== null) return;
+    const exited = once(child, 'exit');
+    child.kill(SIGNALS[mode]);
+    await exited;
   }
 
   async remove(): Promise<void> {
-    const exited = once(this.child, 'exit');
-    this.child.kill('SIGINT');
-    await exited;
+    await this.stop();
     rmSync(this.folder, { recursive: true, force: true });
   }
 }

@@ -56,7 +56,7 @@ export async function startService(config: Config, logger: LoggerService): Promi
     database = new Database(
       postgres?.url ?? config.databaseUrl ?? '',
       [DeviceRow, CommandRow],
-      config.ingest.timeout,
+      config.databaseTimeout,
     );
     const connected = database.start();
     // The embedded one is there already; an external one may be away for long.

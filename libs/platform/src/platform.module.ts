@@ -48,6 +48,7 @@ export class PlatformModule {
               config.mqtt.embedded ? null : database.url,
               config.mqtt.clientId,
               database.start(),
+              database.abandoned,
             ),
         },
         MqttConsumer,

@@ -43,14 +43,11 @@ export abstract class Config {
   abstract readonly dataDir: string;
   /** Undefined: the embedded PostgreSQL, whose address is known once it runs. */
   abstract readonly databaseUrl: string | undefined;
+  abstract readonly databaseTimeout: number;
   abstract readonly mqtt: MqttConfig;
   abstract readonly brokerAccess: 'embedded' | 'none';
   abstract readonly auth: AuthConfig;
-  abstract readonly ingest: {
-    readonly batchSize: number;
-    readonly batchAge: number;
-    readonly timeout: number;
-  };
+  abstract readonly ingest: { readonly batchSize: number; readonly batchAge: number };
   /** Undefined: measurements are kept for ever. */
   abstract readonly readingsRetention: number | undefined;
   abstract readonly deviceOfflineAfter: number;
@@ -149,6 +146,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     logLevel: values.LOG_LEVEL,
     dataDir: resolve(values.DATA_DIR),
     databaseUrl: values.DATABASE_URL,
+    databaseTimeout: values.DATABASE_TIMEOUT,
     mqtt: {
       embedded: brokerEmbedded,
       host: values.MQTT_BROKER_HOST ?? '127.0.0.1',
@@ -169,11 +167,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
       issuer: values.JWT_ISSUER,
       audience: values.JWT_AUDIENCE,
     },
-    ingest: {
-      batchSize: values.INGEST_BATCH_SIZE,
-      batchAge: values.INGEST_BATCH_AGE,
-      timeout: values.INGEST_TIMEOUT,
-    },
+    ingest: { batchSize: values.INGEST_BATCH_SIZE, batchAge: values.INGEST_BATCH_AGE },
     readingsRetention: values.READINGS_RETENTION,
     deviceOfflineAfter: values.DEVICE_OFFLINE_AFTER,
     commandExpiresAfter: values.COMMAND_EXPIRES_AFTER,

@@ -210,9 +210,9 @@ export const VARIABLES = {
     'how long a message waits for others before its batch is committed',
     duration,
   ),
-  INGEST_TIMEOUT: variable(
+  DATABASE_TIMEOUT: variable(
     '30s',
-    'how long the database may take for a batch before its connection is given up and the batch tried again',
+    'how long a request or a batch may have a database connection before that is given up; a batch is then tried again',
     duration,
   ),
   READINGS_RETENTION: variable(

@@ -1,8 +1,11 @@
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable, Logger } from '@nestjs/common';
+import type { Pool, PoolClient } from 'pg';
 import { DataSource, type EntityTarget, type ObjectLiteral, type Repository } from 'typeorm';
 import { DomainError } from '#kernel';
+import { AbandonedSessions } from './abandoned-sessions.js';
+import { ConnectionWatch } from './connection-watch.js';
 import { errorCode } from './database-errors.js';
 import { IngestConnections } from './ingest-connections.js';
 import { InitialSchema1764000000000 } from './migrations/1764000000000-initial-schema.js';
@@ -35,18 +38,21 @@ export class Database {
   private readonly source: DataSource;
   /** For the way of a measurement: plain SQL on connections of its own. */
   readonly ingest: IngestConnections;
+  /** Where connections are reported that were given up. */
+  readonly abandoned: AbandonedSessions;
   private readonly stopping = new AbortController();
   private connecting: Promise<void> | undefined;
   private migrated = false;
+  private watch: ConnectionWatch | undefined;
 
   /**
    * @param url where it is: postgresql://user:password@host:port/database
-   * @param ingestTimeout how long a batch of the ingest may take, in milliseconds.
+   * @param timeoutMs how long a request or a batch of the ingest may have a connection.
    */
   constructor(
     readonly url: string,
     entities: readonly Entity[],
-    ingestTimeout: number,
+    private readonly timeoutMs: number,
   ) {
     this.source = new DataSource({
       type: 'postgres',
@@ -64,7 +70,10 @@ export class Database {
       extra: { max: REQUEST_CONNECTIONS, keepAlive: true },
       poolErrorHandler: (error: unknown) => this.connectionLost(error),
     });
-    this.ingest = new IngestConnections(url, ingestTimeout, (error) => this.connectionLost(error));
+    this.abandoned = new AbandonedSessions(url);
+    this.ingest = new IngestConnections(url, timeoutMs, this.abandoned, (error) =>
+      this.connectionLost(error),
+    );
   }
 
   /**
@@ -100,6 +109,8 @@ export class Database {
   async stream(sql: string, parameters: readonly unknown[]): Promise<Readable> {
     this.assertReady();
     const runner = this.source.createQueryRunner();
+    // Reading on takes as long as the reader wants.
+    this.watch?.exempt((await runner.connect()) as PoolClient);
     const release = (): void => void runner.release().catch(() => undefined);
     try {
       const rows = await runner.stream(sql, [...parameters]);
@@ -112,13 +123,14 @@ export class Database {
   }
 
   /**
-   * Lends a connection of the request pool for work of several statements: transactions, session locks.
+   * Lends a connection of the request pool for work of several statements: transactions, session locks. It may take long.
    * The work gives it back as it got it: no transaction open, no lock held, no setting changed.
    * @throws DomainError unavailable/database_unavailable until the first connection; else what the work throws.
    */
   async borrow<T>(work: (connection: Connection) => Promise<T>): Promise<T> {
     this.assertReady();
     const runner = this.source.createQueryRunner();
+    this.watch?.exempt((await runner.connect()) as PoolClient);
     try {
       return await work({
         query: <Row>(sql: string, parameters: readonly unknown[] = []) =>
@@ -145,6 +157,7 @@ export class Database {
   /** Closes all connections; statements under way are waited for. */
   async stop(): Promise<void> {
     this.stopping.abort();
+    this.abandoned.stop();
     await this.connecting;
     await this.ingest.end();
     if (this.source.isInitialized) await this.source.destroy();
@@ -167,6 +180,7 @@ export class Database {
       try {
         if (!this.source.isInitialized) await this.source.initialize();
         await this.migrate();
+        this.watchRequests();
         this.migrated = true;
         this.logger.log('Connected, schema up to date');
         return;
@@ -189,6 +203,12 @@ export class Database {
       await lock.query('SELECT pg_advisory_unlock($1)', [MIGRATION_LOCK]).catch(() => undefined);
       await lock.release();
     }
+  }
+
+  /** From now on: a migration may take long. */
+  private watchRequests(): void {
+    const { master } = this.source.driver as unknown as { readonly master: Pool };
+    this.watch = new ConnectionWatch(master, this.timeoutMs, this.abandoned);
   }
 
   private connectionLost(error: unknown): void {

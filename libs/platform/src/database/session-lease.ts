@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
 import { Client } from 'pg';
+import type { AbandonedSessions } from './abandoned-sessions.js';
 import { errorCode } from './database-errors.js';
 
 /** The first half of the advisory lock's key, which tells it from other locks of the database. */
@@ -28,12 +29,14 @@ export class SessionLease {
   /**
    * @param url where the lock is taken; null: nobody else can use the session, and no lock is needed.
    * @param name what is leased: the client id of the session.
+   * @param abandoned hears of connections that were given up, so that they don't keep the lock.
    * @param ready resolves when the database can be used: what the session collects could not be stored before.
    */
   constructor(
     private readonly url: string | null,
     name: string,
     private readonly ready: Promise<void>,
+    private readonly abandoned: AbandonedSessions,
   ) {
     this.key = createHash('sha256').update(name).digest().readInt32BE(0);
   }
@@ -107,6 +110,7 @@ export class SessionLease {
       this.client = undefined;
       // Not awaited: a connection that has fallen silent takes long to end.
       void client.end().catch(() => undefined);
+      if (!stopped()) this.abandoned.add(client);
       if (this.state === 'held') {
         this.state = 'unknown';
         // At once, before one that stands by asks: where only this connection was lost, the messages in hand are still
