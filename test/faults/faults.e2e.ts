@@ -23,7 +23,10 @@ if (!possible) process.stderr.write('Faults not tested: Mosquitto or PostgreSQL 
   const report: Record<string, unknown>[] = [];
 
   beforeAll(async () => {
-    [postgres, mosquitto] = await Promise.all([PostgresServer.start(version ?? ''), Mosquitto.prepare()]);
+    [postgres, mosquitto] = await Promise.all([
+      PostgresServer.start(version ?? ''),
+      Mosquitto.prepare(['autosave_interval 10']),
+    ]);
     stage = await Stage.build(postgres, mosquitto);
   });
   afterAll(async () => {

@@ -101,6 +101,13 @@ export const SCENARIOS: readonly Scenario[] = [
       await stage.service.untilReady();
     },
   },
+  repeatedly('PostgreSQL away, service killed', { quick: 1, full: 5 }, async (stage, random) => {
+    await stage.databaseWay.cut();
+    await atRandom(stage, random, 500);
+    await stage.service.end('SIGKILL');
+    await stage.databaseWay.mend();
+    await stage.service.launch();
+  }),
   repeatedly('PostgreSQL read-only', { quick: 1, full: 5 }, async (stage) => {
     await readOnly(stage, true);
     await stage.untilAcknowledged(1_000);

@@ -81,7 +81,10 @@ export class TcpProxy {
       transform: (chunk: Buffer, _encoding, done) => {
         // What follows does not overtake.
         if (underWay === 0) lag = this.delay;
-        if (lag === 0) { done(null, chunk); return; }
+        if (lag === 0) {
+          done(null, chunk);
+          return;
+        }
         underWay += 1;
         setTimeout(() => {
           underWay -= 1;
