@@ -41,6 +41,18 @@ export function eventData(event: DomainEvent): Readonly<Record<string, unknown>>
   return { ...event.data, device_id: event.deviceId, patient_id: event.patientId };
 }
 
+const DATA_JSON = new WeakMap<DomainEvent, string>();
+
+/** {@link eventData} as JSON, made once for all who tell of the event. */
+export function eventDataJson(event: DomainEvent): string {
+  let json = DATA_JSON.get(event);
+  if (json === undefined) {
+    json = JSON.stringify(eventData(event));
+    DATA_JSON.set(event, json);
+  }
+  return json;
+}
+
 /** A part of the house that wants to hear of events. */
 export interface EventSubscriber {
   readonly name: string;

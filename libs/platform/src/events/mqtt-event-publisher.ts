@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import type { DomainEvent, EventBus } from '#kernel';
 import { Config } from '../config/config.js';
 import { MqttPublisher } from '../mqtt/mqtt-publisher.js';
-import { toCloudEvent } from './cloud-event.js';
+import { cloudEventJson } from './cloud-event.js';
 
 /** Tells other systems, over the broker: each event as a CloudEvent on `<prefix>/<type>/<device_id>`, QoS 1. */
 @Injectable()
@@ -21,14 +21,11 @@ export class MqttEventPublisher {
   /** Resolves when the broker has taken all of them. */
   private async publish(events: readonly DomainEvent[]): Promise<void> {
     const prefix = this.config.mqtt.topics.events;
-    await Promise.all(
-      events.map((event) => {
-        const subject = event.deviceId ?? 'unknown';
-        return this.publisher.publish(
-          `${prefix}/${event.type}/${subject}`,
-          JSON.stringify(toCloudEvent(event)),
-        );
-      }),
+    await this.publisher.publishAll(
+      events.map((event) => ({
+        topic: `${prefix}/${event.type}/${event.deviceId ?? 'unknown'}`,
+        payload: cloudEventJson(event),
+      })),
     );
   }
 }

@@ -1,9 +1,13 @@
 import { Injectable, Logger } from '@nestjs/common';
-import { connect, type IClientPublishOptions, type MqttClient } from 'mqtt';
+import { MqttClient, type IClientPublishOptions } from 'mqtt';
 import { Config } from '../config/config.js';
-import { clientOptions, ConnectionComplaint } from './client-options.js';
+import { clientOptions, ConnectionComplaint, openSocket } from './client-options.js';
+import { FIRST_LANE_ID, PublishLane, type Outgoing } from './publish-lane.js';
+import { PublishTap } from './publish-tap.js';
 
 const RECONNECT_MS = 1_000;
+/** Events under way at once, at most. */
+const LANE_WINDOW = 2_000;
 /** Mosquitto's own count of messages it could not keep (mosquitto(8), "Broker status"). */
 const DROPPED_TOPIC = '$SYS/broker/publish/messages/dropped';
 
@@ -14,6 +18,40 @@ export interface PublisherStatus {
   readonly waiting: number;
   /** Messages the broker has dropped since the service started; null: it does not say. */
   readonly brokerDropped: number | null;
+}
+
+/** Packet ids for what the client library sends itself: the others are the lane's. */
+class LowMessageIds {
+  private last = 0;
+
+  allocate(): number {
+    this.last = this.last + 1 < FIRST_LANE_ID ? this.last + 1 : 1;
+    return this.last;
+  }
+
+  getLastAllocated(): number {
+    return this.last;
+  }
+
+  register(): boolean {
+    return true;
+  }
+
+  deallocate(): void {
+    // As in the library's own: they are given out in turn.
+  }
+
+  clear(): void {
+    this.last = 0;
+  }
+}
+
+/**
+ * How many messages the lane may have unacknowledged: what the broker accepts (MQTT 5, section 3.2.2.3.3), less a share
+ * for commands.
+ */
+function laneWindow(receiveMaximum = LANE_WINDOW): number {
+  return Math.max(1, Math.min(LANE_WINDOW, Math.floor(receiveMaximum * 0.75)));
 }
 
 /** The client id of the publishing connection. */
@@ -34,33 +72,55 @@ export class MqttPublisher {
   private droppedBefore: number | null = null;
   private dropped: number | null = null;
 
-  constructor(private readonly config: Config) {}
+  private pumping = false;
+  private readonly lane: PublishLane;
+
+  constructor(private readonly config: Config) {
+    this.lane = new PublishLane(config.mqtt.protocolVersion);
+  }
 
   /** Begins to connect; it may take for ever. */
   open(): void {
-    const client = connect({
-      ...clientOptions(this.config, publisherClientId(this.config)),
-      clean: true,
-      reconnectPeriod: RECONNECT_MS,
-      reconnectOnConnackError: true,
-    });
+    const { config, lane } = this;
+    const { protocolVersion } = config.mqtt;
+    let tap: PublishTap | undefined;
+    const client = new MqttClient(
+      () => {
+        tap = new PublishTap(
+          openSocket(config),
+          protocolVersion,
+          ({ topic, payload }) => {
+            if (topic === DROPPED_TOPIC) this.countDropped(Number(payload.toString()));
+          },
+          (packetId, reason) => this.acknowledged(packetId, reason),
+        );
+        return tap;
+      },
+      {
+        ...clientOptions(config, publisherClientId(config)),
+        clean: true,
+        reconnectPeriod: RECONNECT_MS,
+        reconnectOnConnackError: true,
+        messageIdProvider: new LowMessageIds(),
+      },
+    );
     this.client = client;
-    const complaint = new ConnectionComplaint(this.logger, this.config);
+    const complaint = new ConnectionComplaint(this.logger, config);
     client.on('error', (error) => complaint.report(error));
-    client.on('connect', () => {
+    client.on('connect', ({ properties }) => {
       complaint.reset();
-      if (!this.config.mqtt.embedded) client.subscribe(DROPPED_TOPIC, { qos: 0 });
+      if (!config.mqtt.embedded) client.subscribe(DROPPED_TOPIC, { qos: 0 });
+      const connection = tap;
+      lane.connected(laneWindow(properties?.receiveMaximum), (frames) => void connection?.write(frames));
       for (const listener of this.connectedListeners) listener();
     });
-    client.on('message', (topic, payload) => {
-      if (topic === DROPPED_TOPIC) this.countDropped(Number(payload.toString()));
-    });
+    client.on('close', () => lane.disconnected());
   }
 
   get status(): PublisherStatus {
     return {
       connected: this.client?.connected ?? false,
-      waiting: this.waiting,
+      waiting: this.waiting + this.lane.waiting,
       brokerDropped: this.dropped,
     };
   }
@@ -85,10 +145,33 @@ export class MqttPublisher {
     }
   }
 
+  /**
+   * Publishes many messages at QoS 1, in their order. Resolves when the broker has taken all of them; while the broker
+   * is away they wait, and go out at the next connection.
+   * @throws when the broker refuses one, or the connection is being closed for good.
+   */
+  async publishAll(messages: readonly Outgoing[]): Promise<void> {
+    await this.lane.publish(messages);
+  }
+
   async close(): Promise<void> {
     const { client } = this;
+    this.lane.close();
     // Forced where the broker is away, because publishes that wait for it never end.
     await client?.endAsync(!client.connected);
+  }
+
+  /** What arrives together is made room for together. */
+  private acknowledged(packetId: number, reason: number): boolean {
+    if (!this.lane.acknowledged(packetId, reason)) return false;
+    if (!this.pumping) {
+      this.pumping = true;
+      queueMicrotask(() => {
+        this.pumping = false;
+        this.lane.pump();
+      });
+    }
+    return true;
   }
 
   /** The broker counts from its own start; a smaller number than before says that it has started anew. */

@@ -142,3 +142,39 @@ export function pubacks(packetIds: readonly number[]): Buffer {
   for (const packetId of packetIds) at = bytes.writeUInt32BE(0x4002_0000 + packetId, at);
   return bytes;
 }
+
+/** A PUBLISH of QoS 1 (section 3.3), in MQTT 5 without properties. */
+export function publishFrame(topic: string, payload: string, packetId: number, version: 4 | 5): Buffer {
+  const topicLength = Buffer.byteLength(topic);
+  const length = 2 + topicLength + 2 + (version === 5 ? 1 : 0) + Buffer.byteLength(payload);
+  const frame = Buffer.allocUnsafe(1 + lengthBytes(length) + length);
+  frame[0] = 0x32;
+  let at = 1;
+  for (let rest = length; ;) {
+    const digit = rest & 0x7f;
+    rest >>>= 7;
+    frame[at] = rest > 0 ? digit | 0x80 : digit;
+    at += 1;
+    if (rest === 0) break;
+  }
+  at = frame.writeUInt16BE(topicLength, at);
+  at += frame.write(topic, at);
+  at = frame.writeUInt16BE(packetId, at);
+  if (version === 5) {
+    frame[at] = 0;
+    at += 1;
+  }
+  frame.write(payload, at);
+  return frame;
+}
+
+/** Bytes that a remaining length takes (section 2.2.3 of MQTT 3.1.1). */
+function lengthBytes(length: number): number {
+  return length < 0x80 ? 1 : length < 0x4000 ? 2 : length < 0x20_0000 ? 3 : 4;
+}
+
+/** What a PUBACK says; null where a packet is none. In MQTT 5 without a reason it is a success (section 3.4.2.1). */
+export function readPuback(packet: Buffer): { readonly packetId: number; readonly reason: number } | null {
+  if (packet[0] !== 0x40 || packet.length < 4) return null;
+  return { packetId: packet.readUInt16BE(2), reason: packet[4] ?? 0 };
+}

@@ -1,6 +1,6 @@
 import { Duplex } from 'node:stream';
 import type { Socket } from 'node:net';
-import { PublishFrames, pubacks, type Publish } from './publish-frames.js';
+import { PublishFrames, pubacks, readPuback, type Publish } from './publish-frames.js';
 
 /**
  * A connection to a broker as mqtt.js sees it, without the PUBLISHes: those are taken out on the way in and handed
@@ -13,14 +13,19 @@ export class PublishTap extends Duplex {
   /**
    * @param wire connected or connecting; the tap ends with it, and it with the tap.
    * @param onPublish receives each PUBLISH of QoS 0 or 1, in the order of arrival.
+   * @param onPuback receives each PUBACK and says whether it was meant for the receiver; others are passed on.
    */
   constructor(
     private readonly wire: Socket,
     version: 4 | 5,
     onPublish: (publish: Publish) => void,
+    onPuback: (packetId: number, reason: number) => boolean = () => false,
   ) {
     super();
-    this.frames = new PublishFrames(version, onPublish, (packet) => this.push(packet));
+    this.frames = new PublishFrames(version, onPublish, (packet) => {
+      const puback = readPuback(packet);
+      if (!puback || !onPuback(puback.packetId, puback.reason)) this.push(packet);
+    });
     wire.setNoDelay(true);
     wire.on('data', (chunk: Buffer) => {
       try {

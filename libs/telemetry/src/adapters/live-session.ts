@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import type { RawData, WebSocket } from 'ws';
 import { DomainError, type Principal } from '#kernel';
 import { InvalidTokenError, type TokenVerifier } from '#platform';
@@ -26,8 +27,10 @@ export class LiveSession implements Watcher {
   /** Messages are taken one after the other, also when one has to wait for a key server. */
   private turn: Promise<void> = Promise.resolve();
 
+  /** @param connection what the WebSocket runs on. */
   constructor(
     private readonly socket: WebSocket,
+    private readonly connection: Socket,
     private readonly feed: LiveFeed,
     private readonly verifier: TokenVerifier,
     private readonly maxBuffer: number,
@@ -83,6 +86,14 @@ export class LiveSession implements Watcher {
       return;
     }
     this.socket.send(frame, { binary: false });
+  }
+
+  gather(): void {
+    this.connection.cork();
+  }
+
+  flush(): void {
+    this.connection.uncork();
   }
 
   /** Drops a peer that has not answered the ping before. */

@@ -30,7 +30,7 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
   /** Synchronous on purpose: messages may follow the handshake at once, and must find their listener. */
   handleConnection(socket: WebSocket, request: IncomingMessage): void {
     const { webSocket } = this.config;
-    const session = new LiveSession(socket, this.feed, this.verifier, webSocket.maxBuffer);
+    const session = new LiveSession(socket, request.socket, this.feed, this.verifier, webSocket.maxBuffer);
     this.sessions.add(session);
     socket.once('close', () => this.sessions.delete(session));
     session.open(tokenOf(request), webSocket.allowAnonymous ? Principal.anonymousViewer() : null);

@@ -35,7 +35,7 @@ export class DataReceived implements DomainEvent {
   }
 
   get time(): string {
-    return this.receivedAt.toISOString();
+    return isoOf(this.receivedAt);
   }
 
   get data(): DomainEvent['data'] {
@@ -56,4 +56,16 @@ export class DataReceived implements DomainEvent {
       })),
     };
   }
+}
+
+let lastDate: Date | undefined;
+let lastIso = '';
+
+/** Messages that arrive together share their date. */
+function isoOf(date: Date): string {
+  if (date !== lastDate) {
+    lastDate = date;
+    lastIso = date.toISOString();
+  }
+  return lastIso;
 }

@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { EventBus, eventData, type DomainEvent, type Principal } from '#kernel';
+import { EventBus, eventDataJson, type DomainEvent, type Principal } from '#kernel';
 import { passes, type StreamFilter } from '../domain/stream-filter.js';
 
 /** Someone who watches the stream. */
@@ -8,12 +8,15 @@ export interface Watcher {
   readonly filter: StreamFilter;
   /** Must neither throw nor wait. */
   send(frame: Buffer): void;
+  /** Several frames follow: what they need to be written together is kept until {@link flush}. */
+  gather(): void;
+  flush(): void;
 }
 
 /** Serialises an event for watchers. */
 function liveMessage(event: DomainEvent): Buffer {
   return Buffer.from(
-    JSON.stringify({ event: event.type, id: event.id, time: event.time, data: eventData(event) }),
+    `{"event":"${event.type}","id":${JSON.stringify(event.id)},"time":"${event.time}","data":${eventDataJson(event)}}`,
   );
 }
 
@@ -39,13 +42,19 @@ export class LiveFeed {
   }
 
   private broadcast(events: readonly DomainEvent[]): void {
+    const addressed = new Set<Watcher>();
     for (const event of events) {
       let frame: Buffer | undefined;
       for (const watcher of this.watchers) {
         if (!watcher.principal.maySee(event.patientId) || !passes(watcher.filter, event)) continue;
         frame ??= liveMessage(event);
+        if (!addressed.has(watcher)) {
+          addressed.add(watcher);
+          watcher.gather();
+        }
         watcher.send(frame);
       }
     }
+    for (const watcher of addressed) watcher.flush();
   }
 }

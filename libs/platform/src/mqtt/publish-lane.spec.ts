@@ -1,0 +1,120 @@
+import fc from 'fast-check';
+import { parser, type IPublishPacket } from 'mqtt-packet';
+import { FIRST_LANE_ID, PublishLane } from './publish-lane.js';
+
+/** A connection's other end: what was written, read by a packet library. */
+function broker(version: 4 | 5): { received: IPublishPacket[]; write: (frames: Buffer) => void } {
+  const received: IPublishPacket[] = [];
+  const reader = parser({ protocolVersion: version });
+  reader.on('packet', (packet) => received.push(packet as IPublishPacket));
+  return { received, write: (frames) => void reader.parse(frames) };
+}
+
+const numbered = (count: number, from = 0): { topic: string; payload: string }[] =>
+  Array.from({ length: count }, (_, index) => ({ topic: `t/${from + index}`, payload: `${from + index}` }));
+
+describe.each([4, 5] as const)('PublishLane, protocol version %i', (version) => {
+  it('writes what a packet library reads', () => {
+    fc.assert(
+      fc.property(
+        fc.array(
+          fc.record({
+            topic: fc
+              .string({ minLength: 1, maxLength: 200, unit: 'grapheme' })
+              .filter((t) => !/[+#\0]/.test(t)),
+            payload: fc.string({ maxLength: 40_000, unit: 'grapheme' }),
+          }),
+          { maxLength: 20 },
+        ),
+        (messages) => {
+          const lane = new PublishLane(version);
+          const { received, write } = broker(version);
+          lane.connected(1_000, write);
+          lane.publish(messages).catch(() => undefined);
+          expect(received.map(({ topic, payload }) => ({ topic, payload: payload.toString() }))).toEqual(
+            messages,
+          );
+          for (const packet of received) expect(packet).toMatchObject({ qos: 1, dup: false, retain: false });
+          expect(new Set(received.map(({ messageId }) => messageId)).size).toBe(received.length);
+        },
+      ),
+      { numRuns: 50 },
+    );
+  });
+
+  it('has no more under way than the broker accepts, and goes on as it acknowledges', async () => {
+    const lane = new PublishLane(version);
+    const { received, write } = broker(version);
+    lane.connected(3, write);
+    let done = false;
+    const published = lane.publish(numbered(5)).then(() => (done = true));
+    expect(received.map(({ topic }) => topic)).toEqual(['t/0', 't/1', 't/2']);
+    expect(lane.waiting).toBe(5);
+    const ack = (index: number): void => void lane.acknowledged(received[index]?.messageId ?? 0, 0);
+    ack(1);
+    lane.pump();
+    expect(received).toHaveLength(4);
+    for (const index of [0, 2, 3]) ack(index);
+    lane.pump();
+    expect(done).toBe(false);
+    ack(4);
+    await published;
+    expect(lane.waiting).toBe(0);
+  });
+
+  it('sends again on the next connection what was not acknowledged, first and in order', async () => {
+    const lane = new PublishLane(version);
+    const first = broker(version);
+    const all = lane.publish(numbered(4));
+    lane.connected(3, first.write);
+    lane.acknowledged(first.received[1]?.messageId ?? 0, 0);
+    lane.disconnected();
+    const later = lane.publish(numbered(1, 4));
+    const second = broker(version);
+    lane.connected(10, second.write);
+    expect(second.received.map(({ topic }) => topic)).toEqual(['t/0', 't/2', 't/3', 't/4']);
+    for (const { messageId } of second.received) lane.acknowledged(messageId ?? 0, 0);
+    await Promise.all([all, later]);
+  });
+
+  it('leaves acknowledgements of others alone, and ignores those it does not wait for', () => {
+    const lane = new PublishLane(version);
+    expect(lane.acknowledged(FIRST_LANE_ID - 1, 0)).toBe(false);
+    expect(lane.acknowledged(FIRST_LANE_ID, 0)).toBe(true);
+  });
+
+  it('fails what the broker refuses', async () => {
+    const lane = new PublishLane(version);
+    const { received, write } = broker(version);
+    lane.connected(10, write);
+    const refused = lane.publish(numbered(2));
+    lane.acknowledged(received[0]?.messageId ?? 0, 0x87);
+    await expect(refused).rejects.toThrow('refused a message (reason 87)');
+  });
+
+  it('gives up what waits when it is closed', async () => {
+    const lane = new PublishLane(version);
+    lane.connected(1, () => undefined);
+    const waiting = lane.publish(numbered(2));
+    lane.close();
+    await expect(waiting).rejects.toThrow('being closed');
+    await expect(lane.publish(numbered(1))).rejects.toThrow('being closed');
+    expect(lane.waiting).toBe(0);
+  });
+
+  it('never gives out a packet id that is under way', () => {
+    const lane = new PublishLane(version);
+    const { received, write } = broker(version);
+    lane.connected(100, write);
+    // The first stays under way while the ids go once round.
+    void lane.publish(numbered(1)).catch(() => undefined);
+    const [first] = received;
+    for (let index = 1; index <= 70_000; index += 1) {
+      received.length = 0;
+      void lane.publish(numbered(1, index)).catch(() => undefined);
+      const id = received[0]?.messageId ?? 0;
+      if (id === first?.messageId || id < FIRST_LANE_ID) throw new Error(`id ${id} given out at ${index}`);
+      lane.acknowledged(id, 0);
+    }
+  });
+});
