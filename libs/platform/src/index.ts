@@ -30,5 +30,6 @@ export * from './mqtt/mqtt-publisher.js';
 export * from './mqtt/mqtt-transport.js';
 export * from './mqtt/serial-intake.js';
 export * from './mqtt/topic-filter.js';
+export * from './mqtt/turns.js';
 export * from './platform.module.js';
 export * from './ws/origin-ws-adapter.js';

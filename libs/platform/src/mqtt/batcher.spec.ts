@@ -82,6 +82,33 @@ describe('Batcher', () => {
     await draining;
   });
 
+  it('starts another batch when the one under way lets it, and is not idle before both are done', async () => {
+    const begun: number[] = [];
+    const ends: (() => void)[] = [];
+    let letNext: () => void = () => undefined;
+    const items = new Batcher<number>({ size: 1, age: 5, concurrency: 1 }, (batch, next) => {
+      begun.push(...batch);
+      letNext = next;
+      return new Promise((resolve) => ends.push(resolve));
+    });
+    items.add([1, 2, 3]);
+    expect(begun).toEqual([1]);
+    const first = letNext;
+    first();
+    first();
+    expect(begun).toEqual([1, 2]);
+    let drained = false;
+    const draining = items.drain().then(() => (drained = true));
+    ends[0]?.();
+    await Promise.resolve();
+    expect({ begun, drained, pending: items.pending }).toEqual({ begun: [1, 2], drained: false, pending: 2 });
+    ends[1]?.();
+    await jest.advanceTimersByTimeAsync(0);
+    expect(begun).toEqual([1, 2, 3]);
+    ends[2]?.();
+    await draining;
+  });
+
   it('drains at once when there is nothing', async () => {
     await expect(batcher({ size: 2, age: 5, concurrency: 1 }).drain()).resolves.toBeUndefined();
   });

@@ -4,7 +4,7 @@ export interface BatchLimits {
   readonly size: number;
   /** Milliseconds an item waits for others while nothing else is under way. */
   readonly age: number;
-  /** Batches under way at once. */
+  /** Batches under way at once, those aside that let the next one start. */
   readonly concurrency: number;
 }
 
@@ -19,10 +19,13 @@ export class Batcher<Item> {
   private inWork = 0;
   private idle: (() => void)[] = [];
 
-  /** @param work settles when the batch is done with; it must not reject. */
+  /**
+   * @param work settles when the batch is done with; it must not reject. It calls `next` when another batch may start
+   * already.
+   */
   constructor(
     private readonly limits: BatchLimits,
-    private readonly work: (batch: readonly Item[]) => Promise<void>,
+    private readonly work: (batch: readonly Item[], next: () => void) => Promise<void>,
   ) {}
 
   /** Items that wait or are under way. */
@@ -60,11 +63,17 @@ export class Batcher<Item> {
     const batch = this.waiting.splice(0, this.limits.size);
     this.running += 1;
     this.inWork += batch.length;
-    void this.work(batch).finally(() => {
+    let isUnderWay = true;
+    const next = (): void => {
+      if (!isUnderWay) return;
+      isUnderWay = false;
       this.running -= 1;
-      this.inWork -= batch.length;
       // Those that waited for a place have waited long enough.
       this.startNext();
+    };
+    void this.work(batch, next).finally(() => {
+      this.inWork -= batch.length;
+      next();
       if (this.pending === 0) this.idle.splice(0).forEach((resolve) => resolve());
     });
   }

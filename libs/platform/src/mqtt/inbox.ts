@@ -13,6 +13,7 @@ import {
 import { errorCode, isDataRefused } from '../database/database-errors.js';
 import type { Delivery } from './delivery.js';
 import { messageId } from './message-id.js';
+import { Turns } from './turns.js';
 
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5_000;
@@ -48,21 +49,23 @@ export class Inbox {
   /**
    * Processes one batch. It never rejects: after {@link stop} it returns with the batch unacknowledged,
    * so that the broker delivers it again.
-   * @param turn resolves when the batches before this one have been told of and acknowledged.
+   * @param turns the order in which batches are told of.
+   * @param onStored hears when nothing is left to do in the database.
    */
   async process<Item extends InboxItem>(
     items: readonly Item[],
     store: StoreItems<Item>,
-    turn: Promise<void> = Promise.resolve(),
+    turns = new Turns(),
+    onStored: () => void = () => undefined,
   ): Promise<void> {
+    const turn = turns.take();
     const events = await this.storeOrQuarantine(items, store);
-    await turn;
-    if (events === null) return;
-    const told = await this.persist(async () => {
-      await this.bus.publish(events);
-      return true;
-    });
-    if (told === null) return;
+    onStored();
+    await turn.come;
+    // The next is told of as soon as this one is on its way: a broker's answer may take longer than a commit.
+    const told = events && this.persist(() => this.bus.publish(events).then(() => true));
+    turn.pass();
+    if (!(await told)) return;
     for (const { delivery } of items) delivery.ack();
   }
 

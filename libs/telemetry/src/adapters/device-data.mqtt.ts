@@ -9,6 +9,7 @@ import {
   messageId,
   MqttTransport,
   parseJsonPayload,
+  Turns,
   type Delivery,
   type InboxItem,
 } from '#platform';
@@ -61,8 +62,8 @@ class DataMessage implements InboxItem, IncomingMessage {
 export class DeviceDataMqtt {
   private readonly batcher: Batcher<DataMessage>;
   private readonly dates = new ReceiptDates();
-  /** Settles when the newest batch has been told of: batches are told of in the order they were formed. */
-  private lastTold: Promise<void> = Promise.resolve();
+  /** Batches are told of in the order they were formed. */
+  private readonly turns = new Turns();
   /** What is being worked on, by packet id. After a reconnect the broker delivers it again. */
   private readonly inHand = new Map<number, DataMessage>();
 
@@ -74,11 +75,13 @@ export class DeviceDataMqtt {
     transport: MqttTransport,
   ) {
     const { batchSize, batchAge } = config.ingest;
-    this.batcher = new Batcher({ size: batchSize, age: batchAge, concurrency: BATCHES_AT_ONCE }, (batch) => {
-      const told = this.inbox.process(batch, (part) => this.ingest.store(part), this.lastTold);
-      this.lastTold = told;
-      return told.then(() => this.letGo(batch));
-    });
+    this.batcher = new Batcher(
+      { size: batchSize, age: batchAge, concurrency: BATCHES_AT_ONCE },
+      (batch, next) => {
+        const done = this.inbox.process(batch, (part) => this.ingest.store(part), this.turns, next);
+        return done.then(() => this.letGo(batch));
+      },
+    );
     transport.onDrain(() => this.batcher.drain());
   }
 

@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import type { Transaction } from '#kernel';
 import { clientOf, Config, Database } from '#platform';
-import { ReceiptLedger, type Receipt } from '../ports/receipt-ledger.js';
+import { ReceiptLedger, ReceivedElsewhere, type NewReceipt, type Receipt } from '../ports/receipt-ledger.js';
 
 /** The table `mqtt_receipts`: at most one row a packet id, of which there are 65,535. */
 @Injectable()
@@ -33,22 +33,30 @@ export class PgReceiptLedger extends ReceiptLedger {
     );
   }
 
-  async record(transaction: Transaction, receipts: readonly Receipt[]): Promise<void> {
+  async record(transaction: Transaction, receipts: readonly NewReceipt[]): Promise<void> {
     // A packet id that occurs twice in a batch was given out again after a reconnect: the later one counts.
     const newest = [...new Map(receipts.map((receipt) => [receipt.packetId, receipt])).values()];
     if (newest.length === 0) return;
     newest.sort((a, b) => a.packetId - b.packetId);
-    await clientOf(transaction).query({
+    const { rowCount } = await clientOf(transaction).query({
       name: 'receipts-record',
-      text: `INSERT INTO mqtt_receipts (client_id, packet_id, digest, received_at)
-             SELECT $1, * FROM unnest($2::integer[], $3::bytea[], $4::timestamptz[])
-             ON CONFLICT (client_id, packet_id) DO UPDATE SET digest = excluded.digest, received_at = excluded.received_at`,
+      // A replica that loses the session may still be storing what its successor is given again. Who comes second waits
+      // here for the first, and finds its receipt. A first delivery meets an equal one of the past, too, when a packet
+      // id is given out again for a message of the same bytes: that is another message.
+      text: `INSERT INTO mqtt_receipts AS known (client_id, packet_id, digest, received_at)
+             SELECT $1, packet_id, digest, received_at
+             FROM unnest($2::integer[], $3::bytea[], $4::timestamptz[]) AS new (packet_id, digest, received_at)
+             ON CONFLICT (client_id, packet_id) DO UPDATE SET digest = excluded.digest, received_at = excluded.received_at
+             WHERE known.digest <> excluded.digest
+                OR (known.received_at < excluded.received_at AND known.packet_id <> ALL ($5::integer[]))`,
       values: [
         this.clientId,
         newest.map((receipt) => receipt.packetId),
         newest.map((receipt) => Buffer.from(receipt.digest, 'base64url')),
         newest.map((receipt) => receipt.receivedAt.toISOString()),
+        newest.filter((receipt) => receipt.duplicate).map((receipt) => receipt.packetId),
       ],
     });
+    if (rowCount !== newest.length) throw new ReceivedElsewhere();
   }
 }

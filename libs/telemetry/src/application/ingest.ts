@@ -9,7 +9,7 @@ import {
 } from '#kernel';
 import { DeviceRegistry, isDeviceId, requireActive, type DeviceIdentity } from '#devices';
 import { ReadingRepository, type Reading, type Waveform } from '#readings';
-import { ReceiptLedger, type Receipt } from '../ports/receipt-ledger.js';
+import { ReceiptLedger, ReceivedElsewhere, type NewReceipt, type Receipt } from '../ports/receipt-ledger.js';
 import { DataReceived } from './data-received.js';
 import { decodeMessage, isDated } from './decode.js';
 
@@ -39,7 +39,7 @@ interface Decoded {
   readonly readings: Reading[];
   readonly waveforms: Waveform[];
   readonly rejected: RejectedMessage[];
-  readonly receipts: Receipt[];
+  readonly receipts: NewReceipt[];
   readonly events: DomainEvent[];
 }
 
@@ -67,10 +67,26 @@ export class Ingest {
    * @throws what the database says; nothing of the batch is stored then.
    */
   async store(messages: readonly IncomingMessage[]): Promise<readonly DomainEvent[]> {
+    try {
+      return await this.storeBatch(
+        messages,
+        messages.filter(({ duplicate }) => duplicate),
+      );
+    } catch (error) {
+      if (!(error instanceof ReceivedElsewhere)) throw error;
+      return this.storeBatch(messages, messages);
+    }
+  }
+
+  /** @param known those of them of which there may be a receipt. */
+  private async storeBatch(
+    messages: readonly IncomingMessage[],
+    known: readonly IncomingMessage[],
+  ): Promise<readonly DomainEvent[]> {
     const devices = await this.registry.identify(
       messages.map((message) => message.deviceId).filter(isDeviceId),
     );
-    const earlier = await this.earlierReceipts(messages);
+    const earlier = await this.earlierReceipts(known);
     const decoded: Decoded = { readings: [], waveforms: [], rejected: [], receipts: [], events: [] };
     for (const message of messages) {
       this.decode(message, devices.get(message.deviceId), earlier, decoded);
@@ -101,10 +117,8 @@ export class Ingest {
   }
 
   private async earlierReceipts(messages: readonly IncomingMessage[]): Promise<ReadonlyMap<number, Receipt>> {
-    const again = messages.flatMap(({ duplicate, packetId }) =>
-      duplicate && packetId !== null ? [packetId] : [],
-    );
-    return again.length > 0 ? this.receipts.find(again) : new Map<number, Receipt>();
+    const packetIds = messages.flatMap(({ packetId }) => (packetId === null ? [] : [packetId]));
+    return packetIds.length > 0 ? this.receipts.find(packetIds) : new Map<number, Receipt>();
   }
 
   private decode(
@@ -156,12 +170,13 @@ export class Ingest {
 
 /** When the message was first received, by what is known of earlier deliveries; notes it if this is the first. */
 function firstReceipt(message: IncomingMessage, earlier: ReadonlyMap<number, Receipt>, into: Decoded): Date {
-  const { packetId, receiptDate } = message;
+  const { packetId, receivedAt, receiptDate, duplicate } = message;
   if (packetId === null || message.retained) return receiptDate;
   const digest = message.id(null);
-  const first = message.duplicate ? earlier.get(packetId) : undefined;
-  if (first?.digest === digest) return first.receivedAt;
-  into.receipts.push({ packetId, digest, receivedAt: receiptDate });
+  const first = earlier.get(packetId);
+  // Received later than this first delivery: given to another replica as well.
+  if (first?.digest === digest && (duplicate || first.receivedAt >= receivedAt)) return first.receivedAt;
+  into.receipts.push({ packetId, digest, receivedAt: receiptDate, duplicate });
   return receiptDate;
 }
 

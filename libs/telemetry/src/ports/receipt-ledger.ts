@@ -8,6 +8,17 @@ export interface Receipt {
   readonly receivedAt: Date;
 }
 
+/** A receipt of a message that is being noted. */
+export interface NewReceipt extends Receipt {
+  /** The broker may have delivered it before. */
+  readonly duplicate: boolean;
+}
+
+/** Another replica, which had the session before or has it by now, has noted the same message meanwhile. */
+export class ReceivedElsewhere extends Error {
+  override readonly name = 'ReceivedElsewhere';
+}
+
 /**
  * Remembers, by MQTT packet id, when undated messages came. A message the broker delivers again after a crash
  * gets its first date back, and so is stored once.
@@ -16,6 +27,9 @@ export abstract class ReceiptLedger {
   /** The newest receipts of these packet ids, by packet id. */
   abstract find(packetIds: readonly number[]): Promise<ReadonlyMap<number, Receipt>>;
 
-  /** Notes receipts; an older one of the same packet id is replaced. */
-  abstract record(transaction: Transaction, receipts: readonly Receipt[]): Promise<void>;
+  /**
+   * Notes receipts; an older one of the same packet id is replaced.
+   * @throws ReceivedElsewhere when one of them is there already. Waits for a transaction that is noting it.
+   */
+  abstract record(transaction: Transaction, receipts: readonly NewReceipt[]): Promise<void>;
 }
