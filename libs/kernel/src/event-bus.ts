@@ -31,6 +31,8 @@ export interface DomainEvent {
   readonly late?: boolean;
   /** snake_case, ready to be serialised. */
   readonly data: Readonly<Record<string, unknown>>;
+  /** What {@link eventData} says as JSON, where the event keeps that for all who tell of it. */
+  readonly dataJson?: string;
 }
 
 /**
@@ -41,16 +43,9 @@ export function eventData(event: DomainEvent): Readonly<Record<string, unknown>>
   return { ...event.data, device_id: event.deviceId, patient_id: event.patientId };
 }
 
-const DATA_JSON = new WeakMap<DomainEvent, string>();
-
-/** {@link eventData} as JSON, made once for all who tell of the event. */
+/** {@link eventData} as JSON. */
 export function eventDataJson(event: DomainEvent): string {
-  let json = DATA_JSON.get(event);
-  if (json === undefined) {
-    json = JSON.stringify(eventData(event));
-    DATA_JSON.set(event, json);
-  }
-  return json;
+  return event.dataJson ?? JSON.stringify(eventData(event));
 }
 
 /** A part of the house that wants to hear of events. */

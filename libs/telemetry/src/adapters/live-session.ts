@@ -2,9 +2,10 @@ import type { Socket } from 'node:net';
 import type { RawData, WebSocket } from 'ws';
 import { DomainError, type Principal } from '#kernel';
 import { InvalidTokenError, type TokenVerifier } from '#platform';
-import type { LiveFeed, Watcher } from '../application/live-feed.js';
+import type { FrameFormat, LiveFeed, Watcher } from '../application/live-feed.js';
 import { NO_FILTER, type StreamFilter } from '../domain/stream-filter.js';
 import { parseClientMessage, type ClientMessage } from './live-message.js';
+import { textFrame } from './web-socket-frame.js';
 
 const AUTHENTICATE_WITHIN_MS = 5_000;
 /** The contract's own close code: no token, a bad one, or one that has expired. */
@@ -17,8 +18,12 @@ const LONGEST_TIMER_MS = 2_147_483_647;
 /** Messages a client may have waiting to be read; one that sends more is not listening to the answers. */
 const MAX_WAITING = 100;
 
+/** The WebSockets' own way to send is not used: it would make a header anew for each of them. */
+const WEB_SOCKET: FrameFormat = { encode: textFrame };
+
 /** One WebSocket connection: who it is, what it wants, and what it is told. */
 export class LiveSession implements Watcher {
+  readonly format = WEB_SOCKET;
   private identity: Principal | undefined;
   private wanted: StreamFilter = NO_FILTER;
   private alive = true;
@@ -85,7 +90,7 @@ export class LiveSession implements Watcher {
       this.close(TRY_AGAIN_LATER, 'too slow');
       return;
     }
-    this.socket.send(frame, { binary: false });
+    this.connection.write(frame);
   }
 
   gather(): void {
@@ -194,6 +199,6 @@ export class LiveSession implements Watcher {
   }
 
   private tell(event: string, data: Readonly<Record<string, unknown>>): void {
-    this.send(Buffer.from(JSON.stringify({ event, time: new Date().toISOString(), data })));
+    this.send(textFrame(JSON.stringify({ event, time: new Date().toISOString(), data })));
   }
 }

@@ -12,6 +12,7 @@ export class DataReceived implements DomainEvent {
   readonly patientId: number;
   private madeId: string | undefined;
   private madeData: DomainEvent['data'] | undefined;
+  private madeJson: string | undefined;
 
   /**
    * @param messageId names the message, the same at each delivery.
@@ -39,22 +40,38 @@ export class DataReceived implements DomainEvent {
   }
 
   get data(): DomainEvent['data'] {
-    return (this.madeData ??= this.makeData());
+    const { readings } = this.measurement;
+    return (this.madeData ??= {
+      ...this.ownFields(),
+      readings: readings.map(({ metricType, value, unit, timestamp }) => ({
+        metric_type: metricType,
+        value,
+        unit,
+        timestamp,
+      })),
+    });
   }
 
-  private makeData(): DomainEvent['data'] {
-    const { payload, metricType, timestamp, readings } = this.measurement;
-    return {
-      ...payload,
-      timestamp: payload['timestamp'] ?? timestamp,
-      metric_type: metricType,
-      readings: readings.map((reading) => ({
-        metric_type: reading.metricType,
-        value: reading.value,
-        unit: reading.unit,
-        timestamp: reading.timestamp,
-      })),
-    };
+  get dataJson(): string {
+    return (this.madeJson ??= this.makeJson());
+  }
+
+  private ownFields(): Record<string, unknown> {
+    const { payload, metricType, timestamp } = this.measurement;
+    return { ...payload, timestamp: payload['timestamp'] ?? timestamp, metric_type: metricType };
+  }
+
+  /** By hand where that is safe: metrics and units are the catalogue's own, and need no escaping. */
+  private makeJson(): string {
+    const fields = this.ownFields();
+    fields['device_id'] = this.deviceId;
+    fields['patient_id'] = this.patientId;
+    let readings = '';
+    for (const { metricType, value, unit, timestamp } of this.measurement.readings) {
+      if (readings !== '') readings += ',';
+      readings += `{"metric_type":"${metricType}","value":${value},"unit":"${unit}","timestamp":"${timestamp}"}`;
+    }
+    return `${JSON.stringify(fields).slice(0, -1)},"readings":[${readings}]}`;
   }
 }
 

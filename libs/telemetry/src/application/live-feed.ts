@@ -2,10 +2,17 @@ import { Injectable } from '@nestjs/common';
 import { EventBus, eventDataJson, type DomainEvent, type Principal } from '#kernel';
 import { passes, type StreamFilter } from '../domain/stream-filter.js';
 
+/** How a kind of watcher receives its messages. */
+export interface FrameFormat {
+  /** The bytes of a message, given as JSON. */
+  encode(message: string): Buffer;
+}
+
 /** Someone who watches the stream. */
 export interface Watcher {
   readonly principal: Principal;
   readonly filter: StreamFilter;
+  readonly format: FrameFormat;
   /** Must neither throw nor wait. */
   send(frame: Buffer): void;
   /** Several frames follow: what they need to be written together is kept until {@link flush}. */
@@ -13,11 +20,9 @@ export interface Watcher {
   flush(): void;
 }
 
-/** Serialises an event for watchers. */
-function liveMessage(event: DomainEvent): Buffer {
-  return Buffer.from(
-    `{"event":"${event.type}","id":${JSON.stringify(event.id)},"time":"${event.time}","data":${eventDataJson(event)}}`,
-  );
+/** An event as watchers read it. */
+function liveMessage(event: DomainEvent): string {
+  return `{"event":"${event.type}","id":${JSON.stringify(event.id)},"time":"${event.time}","data":${eventDataJson(event)}}`;
 }
 
 /** Passes events on to everyone who watches: serialised once, sent to those who may and want to see them. */
@@ -42,12 +47,17 @@ export class LiveFeed {
   }
 
   private broadcast(events: readonly DomainEvent[]): void {
+    if (this.watchers.size === 0) return;
     const addressed = new Set<Watcher>();
     for (const event of events) {
-      let frame: Buffer | undefined;
+      const frames = new Map<FrameFormat, Buffer>();
       for (const watcher of this.watchers) {
         if (!watcher.principal.maySee(event.patientId) || !passes(watcher.filter, event)) continue;
-        frame ??= liveMessage(event);
+        let frame = frames.get(watcher.format);
+        if (!frame) {
+          frame = watcher.format.encode(liveMessage(event));
+          frames.set(watcher.format, frame);
+        }
         if (!addressed.has(watcher)) {
           addressed.add(watcher);
           watcher.gather();
