@@ -84,6 +84,22 @@ export const SCENARIOS: readonly Scenario[] = [
     await atRandom(stage, random, 500);
     await stage.service.launch();
   }),
+  repeatedly('service stopped while both ways are silent', { quick: 1, full: 3 }, async (stage, random) => {
+    stage.databaseWay.mute();
+    stage.brokerWay.mute();
+    await atRandom(stage, random, 500);
+    const begun = performance.now();
+    const code = await stage.service.end('SIGTERM');
+    const took = Math.round(performance.now() - begun);
+    // SHUTDOWN_TIMEOUT, and a second for a machine that has other things to do.
+    if (code !== 0 || took > 9_000)
+      throw new Error(`The service ended with ${String(code)} after ${took} ms`);
+    for (const way of [stage.databaseWay, stage.brokerWay]) {
+      await way.cut();
+      await way.mend();
+    }
+    await stage.service.launch();
+  }),
   repeatedly('PostgreSQL stopped (immediate)', { quick: 2, full: 10 }, async (stage, random) => {
     await stage.postgres.stop('immediate');
     await atRandom(stage, random, 500);

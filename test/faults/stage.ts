@@ -73,6 +73,7 @@ export class Stage {
       DATABASE_URL: databaseWay.through(database.url),
       MQTT_BROKER_PORT: String(brokerWay.port),
       DATABASE_TIMEOUT: '3s',
+      SHUTDOWN_TIMEOUT: '8s',
     };
     const service = await Service.start(env);
     const stage = new Stage(postgres, mosquitto, database, databaseWay, brokerWay, service, env);

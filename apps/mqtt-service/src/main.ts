@@ -4,9 +4,6 @@ import { ConfigError, loadConfig, makeDataDir, PinoLogger, type Config } from '#
 import { startupBanner } from './banner.js';
 import { startService, type RunningService } from './service.js';
 
-/** Beyond SHUTDOWN_TIMEOUT, time for closing sockets and servers. */
-const GRACE_MS = 10_000;
-
 // The garbage of a fast stream is collected when the heap has doubled, not when it has grown fourfold. It limits nothing.
 setFlagsFromString('--heap-growing-percent=100');
 
@@ -41,7 +38,7 @@ async function end(
   logger: PinoLogger,
   exitCode: number,
 ): Promise<void> {
-  const overdue = setTimeout(() => process.exit(1), config.shutdownTimeout + GRACE_MS);
+  const overdue = setTimeout(() => process.exit(1), config.shutdownTimeout);
   await service.stop();
   clearTimeout(overdue);
   logger.log('Stopped', 'Service');

@@ -27,6 +27,8 @@ import { VERSION } from './version.js';
 
 const DATABASE_NAME = 'mqtt_db';
 const MAX_BODY_BYTES = 100 * 1024;
+/** How much of SHUTDOWN_TIMEOUT there is to finish what has begun; the rest is for closing. */
+const DRAIN_SHARE = 0.5;
 
 /** A service that serves. */
 export interface RunningService {
@@ -114,11 +116,13 @@ async function stopAll(config: Config, { app, database, broker, postgres }: Part
     const transport = app.get(MqttTransport);
     app.get(ServiceHealth).announceStop();
     transport.stopIntake();
-    await Promise.race([transport.drain(), sleep(config.shutdownTimeout, undefined, { ref: false })]);
+    await Promise.race([
+      transport.drain(),
+      sleep(config.shutdownTimeout * DRAIN_SHARE, undefined, { ref: false }),
+    ]);
     app.get(Inbox).stop();
     await app.close();
-    await app.get(MqttConsumer).close();
-    await app.get(MqttPublisher).close();
+    await Promise.all([app.get(MqttConsumer).close(), app.get(MqttPublisher).close()]);
   }
   await database?.stop();
   await broker?.stop();

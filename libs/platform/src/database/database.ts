@@ -18,6 +18,8 @@ const MIGRATION_LOCK = 0x6d71_7474; // "mqtt"
 const CONNECT_TIMEOUT_MS = 5_000;
 const RETRY_MS = 1_000;
 const PING_TIMEOUT_MS = 2_000;
+/** A database that has fallen silent does not keep the service from stopping. */
+const CLOSE_WITHIN_MS = 1_000;
 const REQUEST_CONNECTIONS = 10;
 
 /** One connection, borrowed for several statements in a row. */
@@ -158,6 +160,10 @@ export class Database {
   async stop(): Promise<void> {
     this.stopping.abort();
     this.abandoned.stop();
+    await Promise.race([this.close(), sleep(CLOSE_WITHIN_MS, undefined, { ref: false })]);
+  }
+
+  private async close(): Promise<void> {
     await this.connecting;
     await this.ingest.end();
     if (this.source.isInitialized) await this.source.destroy();

@@ -9,6 +9,7 @@ import { errorCode } from './database-errors.js';
 const LOCK_CLASS = 0x6d71_7473; // "mqts"
 const ASK_EVERY_MS = 1_000;
 const ANSWER_WITHIN_MS = 3_000;
+const GOODBYE_MS = 1_000;
 
 /**
  * The right to use a durable session: an advisory lock of PostgreSQL, kept for as long as a connection of its own lives.
@@ -68,7 +69,7 @@ export class SessionLease {
   async stop(): Promise<void> {
     this.stopping.abort();
     const ended = this.client?.end().catch(() => undefined);
-    await Promise.race([Promise.all([ended, this.loop]), sleep(ANSWER_WITHIN_MS, undefined, { ref: false })]);
+    await Promise.race([Promise.all([ended, this.loop]), sleep(GOODBYE_MS, undefined, { ref: false })]);
   }
 
   private async assume(onChange: (held: boolean) => void): Promise<void> {

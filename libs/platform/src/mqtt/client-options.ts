@@ -1,10 +1,12 @@
 import { connect as connectTcp, type Socket } from 'node:net';
-import type { IClientOptions } from 'mqtt';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { IClientOptions, MqttClient } from 'mqtt';
 import type { Logger } from '@nestjs/common';
 import type { Config } from '../config/config.js';
 import { errorCode } from '../database/database-errors.js';
 
 const CONNECT_TIMEOUT_MS = 10_000;
+const GOODBYE_MS = 1_000;
 /** Seconds; what goes on while a connection is held back pings at half of it. */
 export const KEEP_ALIVE_SECONDS = 30;
 
@@ -49,6 +51,14 @@ export class ConnectionComplaint {
   reset(): void {
     this.last = '';
   }
+}
+
+/**
+ * Says goodbye with a DISCONNECT, so that no will is due, where there is somebody to say it to; does not wait for long for
+ * a broker that has fallen silent.
+ */
+export async function sayGoodbye(client: MqttClient): Promise<void> {
+  await Promise.race([client.endAsync(!client.connected), sleep(GOODBYE_MS, undefined, { ref: false })]);
 }
 
 /** A connection to the broker's port, for clients that bring their own stream. */

@@ -2,7 +2,13 @@ import { Injectable, Logger } from '@nestjs/common';
 import { MqttClient } from 'mqtt';
 import { Config } from '../config/config.js';
 import { SessionLease } from '../database/session-lease.js';
-import { clientOptions, ConnectionComplaint, KEEP_ALIVE_SECONDS, openSocket } from './client-options.js';
+import {
+  clientOptions,
+  ConnectionComplaint,
+  KEEP_ALIVE_SECONDS,
+  openSocket,
+  sayGoodbye,
+} from './client-options.js';
 import type { Publish } from './publish-frames.js';
 import { PublishTap } from './publish-tap.js';
 
@@ -184,8 +190,7 @@ export class MqttConsumer {
     this.client = undefined;
     this.tap = undefined;
     this.granted = [];
-    // A DISCONNECT packet, so that no will is due; forced, where there is nobody to send it to.
-    await client.endAsync(!client.connected);
+    await sayGoodbye(client);
     this.handlers?.disconnected();
   }
 

@@ -1,7 +1,7 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { MqttClient, type IClientPublishOptions } from 'mqtt';
 import { Config } from '../config/config.js';
-import { clientOptions, ConnectionComplaint, openSocket } from './client-options.js';
+import { clientOptions, ConnectionComplaint, openSocket, sayGoodbye } from './client-options.js';
 import { FIRST_LANE_ID, PublishLane, type Outgoing } from './publish-lane.js';
 import { PublishTap } from './publish-tap.js';
 
@@ -157,8 +157,7 @@ export class MqttPublisher {
   async close(): Promise<void> {
     const { client } = this;
     this.lane.close();
-    // Forced where the broker is away, because publishes that wait for it never end.
-    await client?.endAsync(!client.connected);
+    if (client) await sayGoodbye(client);
   }
 
   /** What arrives together is made room for together. */
