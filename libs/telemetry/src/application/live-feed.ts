@@ -50,13 +50,14 @@ export class LiveFeed {
     if (this.watchers.size === 0) return;
     const addressed = new Set<Watcher>();
     for (const event of events) {
-      const frames = new Map<FrameFormat, Buffer>();
+      let frame: Buffer | undefined;
+      let format: FrameFormat | undefined;
       for (const watcher of this.watchers) {
         if (!watcher.principal.maySee(event.patientId) || !passes(watcher.filter, event)) continue;
-        let frame = frames.get(watcher.format);
-        if (!frame) {
-          frame = watcher.format.encode(liveMessage(event));
-          frames.set(watcher.format, frame);
+        // Made anew only where watchers of several kinds take turns.
+        if (!frame || format !== watcher.format) {
+          format = watcher.format;
+          frame = format.encode(liveMessage(event));
         }
         if (!addressed.has(watcher)) {
           addressed.add(watcher);
