@@ -35,6 +35,28 @@ export class EmbeddedBrokerAccess extends BrokerAccess {
   }
 }
 
+/**
+ * Accounts for a broker that asks ({@link BrokerQuestionsController}). It hears of no change by itself: an account that is
+ * gone is refused at its next question, and a session lasts as long as the broker lets it without asking.
+ */
+@Injectable()
+export class HttpBrokerAccess extends BrokerAccess {
+  private readonly accounts: DeviceAccounts;
+
+  constructor(database: Database) {
+    super();
+    this.accounts = new DeviceAccounts(database);
+  }
+
+  async issue(deviceId: string): Promise<DeviceCredentials> {
+    return this.accounts.issue(deviceId);
+  }
+
+  async revoke(deviceId: string): Promise<void> {
+    await this.accounts.revoke(deviceId);
+  }
+}
+
 /** The broker is managed elsewhere: registration returns no credentials. */
 @Injectable()
 export class NoBrokerAccess extends BrokerAccess {

@@ -1,6 +1,7 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { DomainError } from '#kernel';
 import type { Database } from '#platform';
+import { isDeviceId } from '../domain/device.js';
 import type { DeviceCredentials } from '../ports/broker-access.js';
 
 const PASSWORD_BYTES = 32;
@@ -33,17 +34,28 @@ export class DeviceAccounts {
     await this.database.query('DELETE FROM device_credentials WHERE device_id = $1', [deviceId]);
   }
 
+  /** Whether a device has an account and is in service. */
+  async has(username: string): Promise<boolean> {
+    return (await this.hashOf(username)) !== null;
+  }
+
   /** The account is bound to its client id, so that one device can't push another off the broker. */
   async check(clientId: string, username: string, password: string): Promise<boolean> {
-    if (clientId !== username || username.includes('\0')) return false;
+    if (clientId !== username) return false;
+    const expected = await this.hashOf(username);
+    if (expected === null) return false;
+    const [salt = ''] = expected.split('$');
+    return sameText(hash(password, Buffer.from(salt, 'base64url')), expected);
+  }
+
+  private async hashOf(username: string): Promise<string | null> {
+    if (!isDeviceId(username)) return null;
     const [row] = await this.database.query<{ password_hash: string }>(
       `SELECT c.password_hash FROM device_credentials c JOIN medical_devices d USING (device_id)
        WHERE c.username = $1 AND d.decommissioned_at IS NULL`,
       [username],
     );
-    if (!row) return false;
-    const [salt = ''] = row.password_hash.split('$');
-    return sameText(hash(password, Buffer.from(salt, 'base64url')), row.password_hash);
+    return row?.password_hash ?? null;
   }
 }
 
