@@ -325,6 +325,7 @@ describe('the REST API', () => {
         '/devices/{device_id}/commands',
         '/devices/{device_id}/commands/{command_id}',
         '/devices/{device_id}/commands/{command_id}/cancel',
+        '/devices/{device_id}/credentials',
         '/devices/{device_id}/data',
         '/devices/{device_id}/latest',
         '/health',

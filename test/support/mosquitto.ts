@@ -1,12 +1,14 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { freePort } from './free-port.js';
 import { until } from './until.js';
 
+/** Where Debian has it; Mosquitto's own packages have it elsewhere. */
+const DYNSEC = '/usr/lib/x86_64-linux-gnu/mosquitto_dynamic_security.so';
 const USERNAME = 'mqtt_user';
 const PASSWORD = 'mosquitto-test-password';
 
@@ -14,6 +16,8 @@ const PASSWORD = 'mosquitto-test-password';
 export class Mosquitto {
   readonly username = USERNAME;
   readonly password = PASSWORD;
+  /** Where devices connect, if not where the service does. */
+  devicePort: number | undefined;
   private child: ChildProcess | undefined;
 
   private constructor(
@@ -29,6 +33,54 @@ export class Mosquitto {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
     }
     return true;
+  }
+
+  /** Whether its dynamic security plugin is installed too. */
+  static get hasDynsec(): boolean {
+    return Mosquitto.installed && existsSync(DYNSEC);
+  }
+
+  /** As {@link prepare}, with device accounts in the dynamic security plugin, whose administrator is the service. */
+  static async prepareDynsec(): Promise<Mosquitto> {
+    const mosquitto = await Mosquitto.prepare();
+    const file = join(mosquitto.folder, 'dynamic-security.json');
+    execFileSync('mosquitto_ctrl', ['dynsec', 'init', file, USERNAME, PASSWORD], { stdio: 'ignore' });
+    chmodSync(file, 0o666);
+    mosquitto.configure((lines) => [
+      ...lines.filter((line) => !line.startsWith('password_file')),
+      `plugin ${DYNSEC}`,
+      `plugin_opt_config_file ${file}`,
+    ]);
+    return mosquitto;
+  }
+
+  /** As {@link prepare}, with the access rules that are shipped, and an account for each device id given. */
+  static async prepareShipped(accounts: Readonly<Record<string, string>>): Promise<Mosquitto> {
+    const mosquitto = await Mosquitto.prepare();
+    const passwords = join(mosquitto.folder, 'passwords');
+    for (const [username, password] of Object.entries(accounts))
+      execFileSync('mosquitto_passwd', ['-b', passwords, username, password]);
+    const acl = join(mosquitto.folder, 'acl');
+    // As docker-compose.yml puts it together.
+    const own = `user ${USERNAME}\ntopic readwrite #\ntopic read $SYS/#\n`;
+    writeFileSync(acl, own + readFileSync(join('docker', 'mosquitto', 'devices.acl'), 'utf8'), {
+      mode: 0o644,
+    });
+    mosquitto.devicePort = await freePort();
+    mosquitto.configure((lines) => [
+      ...lines,
+      `acl_file ${acl}`,
+      `listener ${mosquitto.devicePort} 127.0.0.1`,
+      'use_username_as_clientid true',
+    ]);
+    return mosquitto;
+  }
+
+  /** Rewrites its configuration, for the next start. */
+  private configure(change: (lines: readonly string[]) => readonly string[]): void {
+    const file = join(this.folder, 'mosquitto.conf');
+    const lines = readFileSync(file, 'utf8').trimEnd().split('\n');
+    writeFileSync(file, `${change(lines).join('\n')}\n`, { mode: 0o644 });
   }
 
   /** Prepares one; {@link start} runs it. @param more lines of its configuration that override those here. */

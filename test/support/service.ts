@@ -128,6 +128,20 @@ export class Service {
     return this.send('POST', path, text, { ...admin, ...headers });
   }
 
+  /** PATCH with an admin token. */
+  async patch(path: string, body: unknown, headers: Record<string, string> = {}): Promise<Answer> {
+    const admin = { authorization: `Bearer ${await this.token()}`, 'content-type': 'application/json' };
+    return this.send('PATCH', path, JSON.stringify(body), { ...admin, ...headers });
+  }
+
+  /** DELETE with an admin token. */
+  async delete(path: string, headers: Record<string, string> = {}): Promise<Answer> {
+    return this.send('DELETE', path, undefined, {
+      authorization: `Bearer ${await this.token()}`,
+      ...headers,
+    });
+  }
+
   /** Registers a device. */
   async register(deviceId: string, type = 'blood_pressure_monitor', patientId = 1): Promise<Answer> {
     return this.post('/devices/register', { device_id: deviceId, type, patient_id: patientId });

@@ -51,6 +51,7 @@ export class CommandsModule implements OnApplicationBootstrap {
     if (this.tidying) return;
     this.tidying = true;
     await this.dispatcher.expire();
+    await this.dispatcher.cancelUndeliverable();
     await this.dispatcher.serveAll();
     this.tidying = false;
   }

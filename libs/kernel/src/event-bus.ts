@@ -4,6 +4,8 @@ export type EventType =
   | 'device.connected'
   | 'device.disconnected'
   | 'device.registered'
+  | 'device.updated'
+  | 'device.decommissioned'
   | 'device.battery.low'
   | 'command.queued'
   | 'command.sent'

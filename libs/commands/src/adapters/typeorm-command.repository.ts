@@ -81,6 +81,23 @@ export class TypeormCommandRepository extends CommandRepository {
     return rows.map((row) => row.device_id);
   }
 
+  async cancelUndeliverable(): Promise<readonly Command[]> {
+    return this.database.repository(CommandRow).manager.transaction(async (manager) => {
+      const rows = await manager
+        .createQueryBuilder(CommandRow, 'command')
+        .where(
+          `command.status = 'queued' AND EXISTS (SELECT FROM medical_devices d
+           WHERE d.device_id = command.device_id AND d.decommissioned_at IS NOT NULL)`,
+        )
+        .orderBy('command.id')
+        .setLock('pessimistic_write')
+        .setOnLocked('skip_locked')
+        .getMany();
+      for (const row of rows) await manager.update(CommandRow, { id: row.id }, { status: 'cancelled' });
+      return rows.map((row) => toCommand({ ...row, status: 'cancelled' }));
+    });
+  }
+
   async expire(now: Date): Promise<readonly Command[]> {
     return this.database.repository(CommandRow).manager.transaction(async (manager) => {
       const rows = await manager

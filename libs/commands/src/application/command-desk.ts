@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { Clock, DomainError, EventBus, type Principal } from '#kernel';
-import { DeviceRegistry } from '#devices';
+import { DeviceRegistry, requireInService } from '#devices';
 import { cancelled, commandEvent, type Command } from '../domain/command.js';
 import { CommandRepository } from '../ports/command.repository.js';
 import { CommandDispatcher } from './command-dispatcher.js';
@@ -32,13 +32,7 @@ export class CommandDesk {
    */
   async order(order: CommandOrder, caller: Principal): Promise<Command> {
     const device = await this.registry.get(order.deviceId, caller);
-    if (device.decommissionedAt) {
-      throw new DomainError(
-        'conflict',
-        'device_decommissioned',
-        `The device ${order.deviceId} is decommissioned.`,
-      );
-    }
+    requireInService(device);
     const now = this.clock.now();
     const command = await this.commands.insert({
       commandId: crypto.randomUUID(),

@@ -26,6 +26,11 @@ export class CommandDispatcher {
       types: ['device.connected'],
       handle: (events) => events.forEach(({ deviceId }) => deviceId !== null && void this.serve(deviceId)),
     });
+    bus.subscribe({
+      name: 'commands-undeliverable',
+      types: ['device.decommissioned'],
+      handle: () => void this.cancelUndeliverable(),
+    });
     sender.onAvailable(() => void this.serveAll());
   }
 
@@ -52,6 +57,14 @@ export class CommandDispatcher {
     await this.quietly(async () => {
       const now = this.clock.now();
       this.bus.announce(await this.events(await this.commands.expire(now), now));
+    });
+  }
+
+  /** Cancels what is queued for devices that will not come back. What they were sent ends when its time is over. */
+  async cancelUndeliverable(): Promise<void> {
+    await this.quietly(async () => {
+      const cancelled = await this.commands.cancelUndeliverable();
+      this.bus.announce(await this.events(cancelled, this.clock.now()));
     });
   }
 

@@ -38,6 +38,9 @@ export abstract class CommandRepository {
   /** Online devices with something queued. */
   abstract devicesToServe(now: Date): Promise<readonly string[]>;
 
+  /** Cancels what is queued for devices that are decommissioned. @returns the commands, as they now are. */
+  abstract cancelUndeliverable(): Promise<readonly Command[]>;
+
   /** Ends commands whose time is over. @returns them, as they now are. */
   abstract expire(now: Date): Promise<readonly Command[]>;
 }

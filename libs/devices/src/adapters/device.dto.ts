@@ -1,6 +1,6 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
-import { IsIn, IsInt, IsOptional, IsString, Length, Matches, Max, Min } from 'class-validator';
+import { IsIn, IsInt, IsOptional, IsString, Length, Matches, Max, Min, ValidateIf } from 'class-validator';
 import { PageQuery } from '#platform';
 import {
   DEVICE_ID_PATTERN,
@@ -33,6 +33,28 @@ export class RegisterDevice extends DevicePath {
   @Min(1, PATIENT_ID)
   @Max(MAX_INT32, PATIENT_ID)
   patient_id!: number;
+
+  @ApiPropertyOptional({ type: String, nullable: true, maxLength: 100, example: 'BPM-200' })
+  @IsOptional()
+  @IsString()
+  @Length(1, 100)
+  model?: string | null;
+
+  @ApiPropertyOptional({ type: String, nullable: true, maxLength: 100, example: 'SN-0001' })
+  @IsOptional()
+  @IsString()
+  @Length(1, 100)
+  serial_number?: string | null;
+}
+
+/** Body of PATCH /devices/{device_id}: what is left out stays as it is. */
+export class AmendDevice {
+  @ApiPropertyOptional({ example: 2, minimum: 1, maximum: MAX_INT32, type: 'integer' })
+  @ValidateIf((_body, value) => value !== undefined)
+  @IsInt(PATIENT_ID)
+  @Min(1, PATIENT_ID)
+  @Max(MAX_INT32, PATIENT_ID)
+  patient_id?: number;
 
   @ApiPropertyOptional({ type: String, nullable: true, maxLength: 100, example: 'BPM-200' })
   @IsOptional()
@@ -105,6 +127,14 @@ export class DeviceView {
 
   @ApiProperty({ type: String, format: 'date-time', nullable: true })
   connected_since!: string | null;
+
+  @ApiProperty({
+    type: String,
+    format: 'date-time',
+    nullable: true,
+    description: 'From then on nothing it sends is taken in',
+  })
+  decommissioned_at!: string | null;
 }
 
 /** A device's account at the broker, shown once. */
@@ -149,6 +179,7 @@ export function viewDevice(device: Device): DeviceView {
     battery: presence.battery,
     signal_strength: presence.signalStrength,
     connected_since: presence.connectedSince?.toISOString() ?? null,
+    decommissioned_at: device.decommissionedAt?.toISOString() ?? null,
   };
 }
 

@@ -46,6 +46,9 @@ export class DeviceRow {
 
   @Column({ name: 'decommissioned_at', type: 'timestamptz', nullable: true })
   decommissionedAt!: Date | null;
+
+  @Column({ name: 'patient_since', type: 'timestamptz', nullable: true })
+  patientSince!: Date | null;
 }
 
 export function toDevice(row: DeviceRow): Device {
@@ -58,6 +61,7 @@ export function toDevice(row: DeviceRow): Device {
     serialNumber: row.serialNumber,
     createdAt: row.createdAt,
     decommissionedAt: row.decommissionedAt,
+    patientSince: row.patientSince,
     presence: {
       status: row.status,
       lastSeen: row.lastSeen,

@@ -1,9 +1,19 @@
-import { Body, Controller, Get, HttpCode, Param, Post, Query } from '@nestjs/common';
+import { Body, Controller, Delete, Get, HttpCode, Param, Patch, Post, Query } from '@nestjs/common';
 import { ApiExtraModels, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { Principal } from '#kernel';
-import { ApiProblems, Caller, decodeCursor, cutPage, RequireScope } from '#platform';
+import {
+  ApiProblems,
+  Caller,
+  Config,
+  decodeCursor,
+  cutPage,
+  RequireScope,
+  validationFailed,
+} from '#platform';
 import { DeviceRegistry } from '../application/device-registry.js';
 import {
+  AmendDevice,
+  CredentialsView,
   DevicePage,
   DevicePath,
   DeviceView,
@@ -19,7 +29,10 @@ import {
 @ApiExtraModels(RegistrationView)
 @Controller('devices')
 export class DevicesController {
-  constructor(private readonly registry: DeviceRegistry) {}
+  constructor(
+    private readonly registry: DeviceRegistry,
+    private readonly config: Config,
+  ) {}
 
   @Post('register')
   @HttpCode(201)
@@ -28,6 +41,13 @@ export class DevicesController {
   @ApiResponse({ status: 201, type: RegistrationView })
   @ApiProblems(400, 401, 403, 409, 413, 415, 503)
   async register(@Body() body: RegisterDevice): Promise<RegistrationView> {
+    const { clientId, username } = this.config.mqtt;
+    // Under one of these names a device would be taken for the service, or push it off the broker.
+    if ([clientId, username].includes(body.device_id) || body.device_id.startsWith(`${clientId}-`)) {
+      throw validationFailed([
+        { field: 'device_id', message: "is a name of the service's own at the broker" },
+      ]);
+    }
     const { device, credentials } = await this.registry.register({
       deviceId: body.device_id,
       patientId: body.patient_id,
@@ -62,5 +82,54 @@ export class DevicesController {
   @ApiProblems(400, 401, 403, 404, 503)
   async get(@Param() path: DevicePath, @Caller() caller: Principal): Promise<DeviceView> {
     return viewDevice(await this.registry.get(path.device_id, caller));
+  }
+
+  @Patch(':device_id')
+  @RequireScope('devices:write')
+  @ApiOperation({
+    summary: 'Assign a device to another patient, or correct what is known of it',
+    operationId: 'updateDevice',
+  })
+  @ApiResponse({ status: 200, type: DeviceView })
+  @ApiProblems(400, 401, 403, 404, 409, 413, 415, 503)
+  async amend(
+    @Param() path: DevicePath,
+    @Body() body: AmendDevice,
+    @Caller() caller: Principal,
+  ): Promise<DeviceView> {
+    const details = {
+      ...(body.patient_id !== undefined && { patientId: body.patient_id }),
+      ...(body.model !== undefined && { model: body.model }),
+      ...(body.serial_number !== undefined && { serialNumber: body.serial_number }),
+    };
+    return viewDevice(await this.registry.amend(path.device_id, details, caller));
+  }
+
+  @Delete(':device_id')
+  @HttpCode(204)
+  @RequireScope('devices:write')
+  @ApiOperation({
+    summary: 'Decommission a device for good; its readings are kept',
+    description:
+      'Its account at the broker is revoked and its session ended; doing it again changes nothing. Its id stays taken, since its history stands under it.',
+    operationId: 'decommissionDevice',
+  })
+  @ApiResponse({ status: 204 })
+  @ApiProblems(400, 401, 403, 404, 503)
+  async decommission(@Param() path: DevicePath, @Caller() caller: Principal): Promise<void> {
+    await this.registry.decommission(path.device_id, caller);
+  }
+
+  @Post(':device_id/credentials')
+  @HttpCode(200)
+  @RequireScope('devices:write')
+  @ApiOperation({
+    summary: "Replace a device's account at the broker; the old one stops working at once",
+    operationId: 'rotateCredentials',
+  })
+  @ApiResponse({ status: 200, type: CredentialsView })
+  @ApiProblems(400, 401, 403, 404, 409, 415, 503)
+  async rotate(@Param() path: DevicePath, @Caller() caller: Principal): Promise<CredentialsView> {
+    return viewCredentials(await this.registry.rotateCredentials(path.device_id, caller));
   }
 }

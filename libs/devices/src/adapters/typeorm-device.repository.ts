@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { In, LessThan, MoreThan } from 'typeorm';
+import { In, IsNull, LessThan, MoreThan } from 'typeorm';
 import { Database, isUniqueViolation } from '#platform';
 import type { Device, DeviceIdentity } from '../domain/device.js';
 import {
@@ -16,7 +16,8 @@ const REFRESH_SEEN = `
   WITH seen AS (
     SELECT * FROM unnest($1::text[], $2::timestamptz[]) AS arrival (device_id, at)
   ), found AS (
-    SELECT id, device_id, status, at FROM medical_devices JOIN seen USING (device_id) ORDER BY id FOR UPDATE OF medical_devices
+    SELECT id, device_id, status, at FROM medical_devices JOIN seen USING (device_id)
+    WHERE decommissioned_at IS NULL ORDER BY id FOR UPDATE OF medical_devices
   ), refreshed AS (
     UPDATE medical_devices SET last_seen = greatest(last_seen, at) FROM found
     WHERE medical_devices.id = found.id AND found.status = 'online'
@@ -47,6 +48,24 @@ export class TypeormDeviceRepository extends DeviceRepository {
     await this.database.repository(DeviceRow).delete({ deviceId });
   }
 
+  async update(
+    deviceId: string,
+    change: (device: Device) => Device | null,
+  ): Promise<{ before: Device; after: Device } | null> {
+    return this.database.repository(DeviceRow).manager.transaction(async (manager) => {
+      const row = await manager.findOne(DeviceRow, {
+        where: { deviceId },
+        lock: { mode: 'pessimistic_write' },
+      });
+      if (!row) return null;
+      const before = toDevice(row);
+      const after = change(before);
+      if (!after) return { before, after: before };
+      await manager.update(DeviceRow, { id: row.id }, changes(before, after));
+      return { before, after };
+    });
+  }
+
   async find(deviceId: string): Promise<Device | null> {
     const row = await this.database.repository(DeviceRow).findOneBy({ deviceId });
     return row && toDevice(row);
@@ -58,7 +77,7 @@ export class TypeormDeviceRepository extends DeviceRepository {
 
   async list(filter: DeviceFilter, afterId: number, limit: number): Promise<readonly Device[]> {
     const rows = await this.database.repository(DeviceRow).find({
-      where: { ...filter, id: MoreThan(String(afterId)) },
+      where: { ...filter, id: MoreThan(String(afterId)), decommissionedAt: IsNull() },
       order: { id: 'ASC' },
       take: limit,
     });
@@ -68,7 +87,7 @@ export class TypeormDeviceRepository extends DeviceRepository {
   async updatePresence(deviceIds: readonly string[], update: PresenceUpdate): Promise<void> {
     await this.database.repository(DeviceRow).manager.transaction(async (manager) => {
       const rows = await manager.find(DeviceRow, {
-        where: { deviceId: In([...new Set(deviceIds)]) },
+        where: { deviceId: In([...new Set(deviceIds)]), decommissionedAt: IsNull() },
         // Always in this order, so that two replicas can't wait for each other.
         order: { id: 'ASC' },
         lock: { mode: 'pessimistic_write' },
@@ -101,4 +120,17 @@ export class TypeormDeviceRepository extends DeviceRepository {
       return rows.map((row) => toDevice({ ...row, ...offline }));
     });
   }
+}
+
+/** Only what differs: a column that is named counts as a change of the registry. */
+function changes(before: Device, after: Device): Partial<DeviceRow> {
+  const { patientId, model, serialNumber, decommissionedAt, patientSince } = after;
+  return {
+    model,
+    serialNumber,
+    patientSince,
+    ...(patientId !== before.patientId && { patientId }),
+    ...(decommissionedAt !== before.decommissionedAt && { decommissionedAt }),
+    ...after.presence,
+  };
 }

@@ -2,7 +2,7 @@ import type { DomainEvent } from '#kernel';
 import type { Device } from './device.js';
 
 /** Why a device's connection is taken to have begun or ended. */
-export type ConnectionCause = 'status' | 'data' | 'timeout';
+export type ConnectionCause = 'status' | 'data' | 'timeout' | 'credentials' | 'decommissioned';
 
 function about(
   device: Device,
@@ -22,6 +22,20 @@ function about(
 
 export function deviceRegistered(device: Device): DomainEvent {
   return about(device, 'device.registered', device.createdAt, { device_type: device.type });
+}
+
+/** Whose it was before stays unsaid: the event is seen by those who may see its patient. */
+export function deviceUpdated(device: Device, before: Device, at: Date): DomainEvent {
+  return about(device, 'device.updated', at, {
+    device_type: device.type,
+    model: device.model,
+    serial_number: device.serialNumber,
+    reassigned: device.patientId !== before.patientId,
+  });
+}
+
+export function deviceDecommissioned(device: Device, at: Date): DomainEvent {
+  return about(device, 'device.decommissioned', at, { device_type: device.type });
 }
 
 export function deviceConnected(device: Device, at: Date, cause: ConnectionCause): DomainEvent {

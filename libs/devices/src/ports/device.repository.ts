@@ -20,24 +20,34 @@ export abstract class DeviceRepository {
   /** Takes back a registration that could not be finished. */
   abstract remove(deviceId: string): Promise<void>;
 
+  /**
+   * Loads a device, lets `change` decide, and stores, all under a row lock.
+   * @param change returns the device as it shall be, or null to leave it.
+   * @returns it before and after, or null when its id is not registered. @throws what `change` throws.
+   */
+  abstract update(
+    deviceId: string,
+    change: (device: Device) => Device | null,
+  ): Promise<{ readonly before: Device; readonly after: Device } | null>;
+
   abstract find(deviceId: string): Promise<Device | null>;
 
   /** Those of the given ids that are registered, by id. Asked once a batch of messages. */
   abstract identify(deviceIds: readonly string[]): Promise<ReadonlyMap<string, DeviceIdentity>>;
 
-  /** A page in the order of registration, starting behind `afterId`. */
+  /** A page of the devices in service, in the order of registration, starting behind `afterId`. */
   abstract list(filter: DeviceFilter, afterId: number, limit: number): Promise<readonly Device[]>;
 
   /**
    * Loads devices, lets `update` decide, and stores, all under row locks: two replicas never decide on the same
-   * old state. Unknown ids are skipped.
+   * old state. Unknown ids, and those of decommissioned devices, are skipped.
    */
   abstract updatePresence(deviceIds: readonly string[], update: PresenceUpdate): Promise<void>;
 
   /**
    * Moves the last sign of life of devices that are online forward: most sightings change nothing else.
    * @param arrivals device id to the time of receipt.
-   * @returns the registered devices among them that are not online, and are left as they are.
+   * @returns the devices in service among them that are not online, and are left as they are.
    */
   abstract refreshSeen(arrivals: ReadonlyMap<string, Date>): Promise<readonly string[]>;
 

@@ -162,6 +162,16 @@ describe('parseConfig', () => {
   it.each<[Env, string]>([
     [{ MQTT_TOPIC_STATUS: 'devices/+/data' }, 'expected four different topics'],
     [{ MQTT_BROKER_HOST: 'localhost', BROKER_ACCESS: 'embedded' }, 'embedded needs the embedded broker'],
+    [{ BROKER_ACCESS: 'mosquitto-dynsec' }, 'mosquitto-dynsec needs a broker of its own'],
+    [{ BROKER_ACCESS: 'http', MQTT_HTTP_AUTH_SECRET: 's' }, 'http needs a broker of its own'],
+    [
+      { MQTT_BROKER_HOST: 'localhost', BROKER_ACCESS: 'http' },
+      'MQTT_HTTP_AUTH_SECRET: BROKER_ACCESS=http needs',
+    ],
+    [
+      { ...PRODUCTION, MQTT_HTTP_AUTH_SECRET: 's'.repeat(31) },
+      'MQTT_HTTP_AUTH_SECRET: production needs at least 32',
+    ],
     [{ JWT_SECRET: 'x', JWT_JWKS_URI: 'https://keys.example/jwks' }, 'expected one of them'],
   ])('refuses what does not go together: %j', (env, problem) => {
     expect(problemsOf(env)).toEqual([expect.stringContaining(problem)]);

@@ -45,7 +45,9 @@ export abstract class Config {
   abstract readonly databaseUrl: string | undefined;
   abstract readonly databaseTimeout: number;
   abstract readonly mqtt: MqttConfig;
-  abstract readonly brokerAccess: 'embedded' | 'none';
+  abstract readonly brokerAccess: 'embedded' | 'mosquitto-dynsec' | 'http' | 'none';
+  /** Set where `brokerAccess` is http. */
+  abstract readonly brokerAuthSecret: string | undefined;
   abstract readonly auth: AuthConfig;
   abstract readonly ingest: { readonly batchSize: number; readonly batchAge: number };
   /** Undefined: measurements are kept for ever. */
@@ -124,6 +126,17 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
   if (brokerAccess === 'embedded' && !brokerEmbedded) {
     problems.push('BROKER_ACCESS: embedded needs the embedded broker (no MQTT_BROKER_HOST)');
   }
+  if ((brokerAccess === 'mosquitto-dynsec' || brokerAccess === 'http') && brokerEmbedded) {
+    problems.push(`BROKER_ACCESS: ${brokerAccess} needs a broker of its own (set MQTT_BROKER_HOST)`);
+  }
+  if (brokerAccess === 'http' && values.MQTT_HTTP_AUTH_SECRET === undefined) {
+    problems.push('MQTT_HTTP_AUTH_SECRET: BROKER_ACCESS=http needs a secret that the broker knows');
+  }
+  if (brokerAccess === 'mosquitto-dynsec' && values.MQTT_USERNAME === undefined) {
+    problems.push(
+      'MQTT_USERNAME: BROKER_ACCESS=mosquitto-dynsec needs the account that administers the plugin',
+    );
+  }
   if (values.MQTT_SHARED_GROUP !== undefined && brokerEmbedded) {
     problems.push(
       'MQTT_SHARED_GROUP: the embedded broker has no shared subscriptions (set MQTT_BROKER_HOST)',
@@ -160,6 +173,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
       topics,
     },
     brokerAccess,
+    brokerAuthSecret: values.MQTT_HTTP_AUTH_SECRET,
     auth: {
       secret: values.JWT_SECRET,
       publicKey: values.JWT_PUBLIC_KEY,
@@ -213,6 +227,10 @@ function productionProblems(values: Environment): string[] {
   }
   if (values.JWT_SECRET !== undefined && Buffer.byteLength(values.JWT_SECRET) < MIN_SECRET_BYTES) {
     problems.push(`JWT_SECRET: production needs at least ${MIN_SECRET_BYTES} bytes`);
+  }
+  const brokerSecret = values.MQTT_HTTP_AUTH_SECRET;
+  if (brokerSecret !== undefined && Buffer.byteLength(brokerSecret) < MIN_SECRET_BYTES) {
+    problems.push(`MQTT_HTTP_AUTH_SECRET: production needs at least ${MIN_SECRET_BYTES} bytes`);
   }
   if (values.WS_ALLOW_ANONYMOUS) problems.push('WS_ALLOW_ANONYMOUS: production allows no anonymous access');
   return problems;

@@ -172,8 +172,13 @@ export const VARIABLES = {
   ),
   BROKER_ACCESS: variable(
     '',
-    'how device accounts are kept: embedded or none; unset: embedded with the embedded broker, else none',
-    optional(oneOf('embedded', 'none')),
+    'how device accounts are kept: embedded, mosquitto-dynsec, http or none; unset: embedded with the embedded broker, else none',
+    optional(oneOf('embedded', 'mosquitto-dynsec', 'http', 'none')),
+  ),
+  MQTT_HTTP_AUTH_SECRET: variable(
+    '',
+    'what a broker says to be let in at /mqtt/auth and /mqtt/acl with BROKER_ACCESS=http, at least 32 bytes in production',
+    optional(text),
   ),
   HOST: variable(
     '',

@@ -12,6 +12,7 @@ import { InitialSchema1764000000000 } from './migrations/1764000000000-initial-s
 import { QuarantineLookup1764000000002 } from './migrations/1764000000002-quarantine-lookup.js';
 import { DeviceRegistryVersion1764000000003 } from './migrations/1764000000003-device-registry-version.js';
 import { CompactReadings1764100000000 } from './migrations/1764100000000-compact-readings.js';
+import { PatientSince1764200000000 } from './migrations/1764200000000-patient-since.js';
 
 /** Replicas that start together migrate one after the other under this advisory lock. */
 const MIGRATION_LOCK = 0x6d71_7474; // "mqtt"
@@ -65,6 +66,7 @@ export class Database {
         QuarantineLookup1764000000002,
         DeviceRegistryVersion1764000000003,
         CompactReadings1764100000000,
+        PatientSince1764200000000,
       ],
       synchronize: false,
       connectTimeoutMS: CONNECT_TIMEOUT_MS,

@@ -6,22 +6,36 @@ import type { MqttConfig } from '../config/config.js';
 import { DeviceTopic } from '../mqtt/topic-filter.js';
 import { portError } from './ports.js';
 
-/** Decides whether a device's credentials are good; supplied by whoever keeps them. */
-export type DeviceAuthenticator = (clientId: string, username: string, password: string) => Promise<boolean>;
+/** Decides what devices may do; supplied by whoever keeps their accounts. */
+export interface DeviceGuard {
+  /** Are a device's credentials good, and for this client id? */
+  authenticate(clientId: string, username: string, password: string): Promise<boolean>;
+  /** May the device of this account publish there? Asked of its will too. */
+  mayPublish(username: string, topic: string): boolean;
+  /** May the device of this account subscribe to that? */
+  maySubscribe(username: string, filter: string): boolean;
+}
 
 /** MQTT 3.1.1, table 3.1: CONNACK return codes. */
 const SERVER_UNAVAILABLE = 3;
 const BAD_USERNAME_OR_PASSWORD = 4;
+const NOT_AUTHORIZED = 5;
 
 /**
  * An MQTT 3.1.1 broker inside the process, on 127.0.0.1, for one machine and for trying things out: it keeps
  * sessions in memory. The service's own account may do everything; a device that authenticates is confined to
- * its own topics; a client without a username may use the device topics, since nobody else reaches loopback.
+ * its own topics; a client without a username may listen and may publish on device topics, since nobody else reaches
+ * loopback. Client ids in use by the service or by a device with an account are not for it to take.
  */
 export class EmbeddedBroker {
   private readonly sockets = new Set<Socket>();
-  private readonly devices = new WeakMap<Client, string>();
-  private authenticator: DeviceAuthenticator | undefined;
+  /** Clients that gave a device's username, from before its password is looked at. */
+  private readonly devices = new Map<Client, string>();
+  private readonly anonymous = new WeakSet<Client>();
+  /** Cut off: nothing more of theirs is taken, be it under way, and be it their will. */
+  private readonly revoked = new WeakSet<Client>();
+  private readonly wills = new WeakMap<Client, string>();
+  private guard: DeviceGuard | undefined;
   private isOpen = false;
 
   private constructor(
@@ -56,8 +70,17 @@ export class EmbeddedBroker {
   }
 
   /** Until this is called, devices that give a username are told that the server is unavailable. */
-  useAuthenticator(authenticator: DeviceAuthenticator): void {
-    this.authenticator = authenticator;
+  useGuard(guard: DeviceGuard): void {
+    this.guard = guard;
+  }
+
+  /** Cuts off whoever has, or is about to have, connected with a device's account as it was. */
+  disconnect(username: string): void {
+    for (const [client, name] of this.devices) {
+      if (name !== username) continue;
+      this.revoked.add(client);
+      client.close();
+    }
   }
 
   /** Disconnects everyone and frees the port. */
@@ -78,31 +101,50 @@ export class EmbeddedBroker {
     // Malformed packets and dropped connections are the client's trouble; unheard, they would be ours.
     aedes.on('clientError', () => undefined);
     aedes.on('connectionError', () => undefined);
+    aedes.on('clientDisconnect', (client) => this.devices.delete(client));
+    aedes.preConnect = (client, packet, done) => {
+      if (packet.will) this.wills.set(client, packet.will.topic);
+      done(null, true);
+    };
     aedes.authenticate = (client, username, password, done) => {
       void this.authenticate(client, username, password?.toString('utf8')).then(
         () => done(null, true),
-        (refusal: unknown) => done(refusal as AuthenticateError, false),
+        (refusal: unknown) => {
+          this.devices.delete(client);
+          done(refusal as AuthenticateError, false);
+        },
       );
     };
     aedes.authorizePublish = (client, packet, done) => {
-      const device = client && this.devices.get(client);
-      const { data, status, responses } = this.config.topics;
-      const allowed =
-        device === undefined ||
-        device === null ||
-        [data, status, responses].some((filter) => new DeviceTopic(filter).of(device) === packet.topic);
+      const allowed = client === null || this.mayPublish(client, packet.topic);
       done(allowed ? null : new Error('not authorised to publish there'));
     };
-    // aedes 1.2.0 lowers the QoS to the subscription's only where that has no wildcard.
-    aedes.authorizeForward = (client, packet) =>
-      client.id === this.config.clientId && packet.qos === 2 ? { ...packet, qos: 1 } : packet;
-    aedes.authorizeSubscribe = (client, subscription, done) => {
-      const device = this.devices.get(client);
-      const allowed =
-        device === undefined ||
-        new DeviceTopic(this.config.topics.commands).of(device) === subscription.topic;
-      done(null, allowed ? subscription : null);
+    aedes.authorizeForward = (client, packet) => {
+      const username = this.devices.get(client);
+      // Subscriptions of an earlier session under this client id come back without being asked for.
+      if (username !== undefined && !this.maySubscribe(client, packet.topic)) return null;
+      // aedes 1.2.0 lowers the QoS to the subscription's only where that has no wildcard.
+      return client.id === this.config.clientId && packet.qos === 2 ? { ...packet, qos: 1 } : packet;
     };
+    aedes.authorizeSubscribe = (client, subscription, done) => {
+      done(null, this.maySubscribe(client, subscription.topic) ? subscription : null);
+    };
+  }
+
+  private mayPublish(client: Client, topic: string): boolean {
+    if (this.revoked.has(client)) return false;
+    const username = this.devices.get(client);
+    if (username !== undefined) return this.guard?.mayPublish(username, topic) ?? false;
+    if (!this.anonymous.has(client)) return true;
+    const { data, status, responses } = this.config.topics;
+    return [data, status, responses].some((filter) => new DeviceTopic(filter).deviceIdOf(topic) !== null);
+  }
+
+  private maySubscribe(client: Client, filter: string): boolean {
+    if (this.revoked.has(client)) return false;
+    const username = this.devices.get(client);
+    if (username !== undefined) return this.guard?.maySubscribe(username, filter) ?? false;
+    return !this.anonymous.has(client) || !filter.startsWith('$');
   }
 
   /** The consumer, or the publisher, whose client id is derived from it. */
@@ -118,17 +160,22 @@ export class EmbeddedBroker {
     password: string | undefined,
   ): Promise<void> {
     if (!this.isOpen && !this.isService(client)) throw refusal(SERVER_UNAVAILABLE);
-    if (username === undefined || username === '') return;
-    if (username === this.config.username) {
-      if (equals(password ?? '', this.config.password ?? '')) return;
-      throw refusal(BAD_USERNAME_OR_PASSWORD);
+    if (username === undefined || username === '') {
+      this.anonymous.add(client);
+      const taken = [...this.devices.keys()].some(({ id }) => id === client.id);
+      if (taken || this.isService(client)) throw refusal(NOT_AUTHORIZED);
+    } else if (username === this.config.username) {
+      if (!equals(password ?? '', this.config.password ?? '')) throw refusal(BAD_USERNAME_OR_PASSWORD);
+    } else {
+      this.devices.set(client, username);
+      if (!this.guard) throw refusal(SERVER_UNAVAILABLE);
+      const known = await this.guard.authenticate(client.id, username, password ?? '').catch(() => {
+        throw refusal(SERVER_UNAVAILABLE);
+      });
+      if (!known || this.revoked.has(client)) throw refusal(BAD_USERNAME_OR_PASSWORD);
     }
-    if (!this.authenticator) throw refusal(SERVER_UNAVAILABLE);
-    const known = await this.authenticator(client.id, username, password ?? '').catch(() => {
-      throw refusal(SERVER_UNAVAILABLE);
-    });
-    if (!known) throw refusal(BAD_USERNAME_OR_PASSWORD);
-    this.devices.set(client, username);
+    const will = this.wills.get(client);
+    if (will !== undefined && !this.mayPublish(client, will)) throw refusal(NOT_AUTHORIZED);
   }
 }
 

@@ -206,11 +206,12 @@ export class PgReadingRepository extends ReadingRepository {
     return rows.pipe(mapped);
   }
 
-  async latest(deviceId: string): Promise<readonly StoredReading[]> {
+  async latest(deviceId: string, from?: string): Promise<readonly StoredReading[]> {
+    const where = new Conditions({ deviceId, order: 'desc', ...(from !== undefined && { from }) });
     const records = await this.database.query<ReadingRecord>(
-      `SELECT DISTINCT ON (metric_type) ${COLUMNS} FROM device_readings WHERE device_id = $1
+      `SELECT DISTINCT ON (metric_type) ${COLUMNS} FROM device_readings WHERE ${where.sql}
        ORDER BY metric_type, device_readings.timestamp DESC, id DESC`,
-      [deviceId],
+      where.values,
     );
     return records.map(toReading);
   }

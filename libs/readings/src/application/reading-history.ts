@@ -25,8 +25,7 @@ export class ReadingHistory {
     limit: number,
     caller: Principal,
   ): Promise<readonly StoredReading[]> {
-    await this.registry.get(filter.deviceId, caller);
-    return this.readings.page(filter, after, limit);
+    return this.readings.page(await this.visible(filter, caller), after, limit);
   }
 
   /** @throws DomainError not_found/device_not_found */
@@ -38,8 +37,8 @@ export class ReadingHistory {
     limit: number,
     caller: Principal,
   ): Promise<readonly Bucket[]> {
-    await this.registry.get(filter.deviceId, caller);
-    return this.readings.aggregate(filter, intervalMs, aggregates, after, limit);
+    const visible = await this.visible(filter, caller);
+    return this.readings.aggregate(visible, intervalMs, aggregates, after, limit);
   }
 
   /** @throws DomainError not_found/device_not_found */
@@ -48,19 +47,29 @@ export class ReadingHistory {
     maxPoints: number,
     caller: Principal,
   ): Promise<readonly StoredReading[]> {
-    await this.registry.get(filter.deviceId, caller);
-    return this.readings.downsample(filter, maxPoints);
+    return this.readings.downsample(await this.visible(filter, caller), maxPoints);
   }
 
   /** @throws DomainError not_found/device_not_found */
   async stream(filter: ReadingFilter, caller: Principal): Promise<Readable> {
-    await this.registry.get(filter.deviceId, caller);
-    return this.readings.stream(filter);
+    return this.readings.stream(await this.visible(filter, caller));
   }
 
   /** @throws DomainError not_found/device_not_found */
   async latest(deviceId: string, caller: Principal): Promise<readonly StoredReading[]> {
-    await this.registry.get(deviceId, caller);
-    return this.readings.latest(deviceId);
+    const { from } = await this.visible({ deviceId, order: 'desc' }, caller);
+    return this.readings.latest(deviceId, from);
+  }
+
+  /**
+   * What of a filter the caller may see: whoever is confined to a patient sees nothing that the device measured for
+   * another one before.
+   * @throws DomainError not_found/device_not_found
+   */
+  private async visible(filter: ReadingFilter, caller: Principal): Promise<ReadingFilter> {
+    const { patientSince } = await this.registry.get(filter.deviceId, caller);
+    if (caller.patientId === null || patientSince === null) return filter;
+    if (filter.from !== undefined && new Date(filter.from) >= patientSince) return filter;
+    return { ...filter, from: patientSince.toISOString() };
   }
 }

@@ -59,6 +59,6 @@ export abstract class ReadingRepository {
   /** All of the range as an object stream of StoredReading, read from the database as it is consumed. */
   abstract stream(filter: ReadingFilter): Promise<Readable>;
 
-  /** The newest reading of each metric. */
-  abstract latest(deviceId: string): Promise<readonly StoredReading[]>;
+  /** The newest reading of each metric, none of them older than `from`. */
+  abstract latest(deviceId: string, from?: string): Promise<readonly StoredReading[]>;
 }

@@ -1,0 +1,575 @@
+import type { IClientOptions, MqttClient } from 'mqtt';
+import { createDatabase, type TestDatabase } from './support/database.js';
+import { Mosquitto } from './support/mosquitto.js';
+import { Service } from './support/service.js';
+import { until } from './support/until.js';
+
+type Kind =
+  'the embedded broker' | 'Mosquitto with the shipped access rules' | 'Mosquitto with dynamic security';
+
+/** The kinds of access there are on this machine; says which are missing. */
+function kindsHere(): readonly Kind[] {
+  if (Mosquitto.hasDynsec)
+    return [
+      'the embedded broker',
+      'Mosquitto with the shipped access rules',
+      'Mosquitto with dynamic security',
+    ];
+  const missing = Mosquitto.installed ? 'its dynamic security plugin' : 'it';
+  process.stderr.write(
+    `Not all access to Mosquitto is tested: ${missing} is not installed (Debian: mosquitto)\n`,
+  );
+  return Mosquitto.installed
+    ? ['the embedded broker', 'Mosquitto with the shipped access rules']
+    : ['the embedded broker'];
+}
+
+interface Login {
+  readonly username: string;
+  readonly password: string;
+  readonly clientId: string;
+}
+
+const OWN = 'own_1';
+const OTHER = 'other_1';
+
+/** A service, its broker, and two devices with accounts. */
+class Stage {
+  readonly logins = new Map<string, Login>();
+  /** What the service's own account hears of everything: topic and payload. */
+  readonly heard: string[] = [];
+  private readonly open: MqttClient[] = [];
+
+  private constructor(
+    readonly kind: Kind,
+    readonly database: TestDatabase,
+    readonly service: Service,
+    readonly mosquitto: Mosquitto | null,
+  ) {}
+
+  static async of(kind: Kind): Promise<Stage> {
+    const database = await createDatabase();
+    const accounts = { [OWN]: 'password-of-own', [OTHER]: 'password-of-other' };
+    const mosquitto =
+      kind === 'the embedded broker'
+        ? null
+        : kind === 'Mosquitto with dynamic security'
+          ? await Mosquitto.prepareDynsec()
+          : await Mosquitto.prepareShipped(accounts);
+    await mosquitto?.start();
+    const access = kind === 'Mosquitto with dynamic security' ? { BROKER_ACCESS: 'mosquitto-dynsec' } : {};
+    const service = await Service.start({ DATABASE_URL: database.url, ...mosquitto?.env, ...access });
+    const stage = new Stage(kind, database, service, mosquitto);
+    for (const [id, password] of Object.entries(accounts)) {
+      // The broker cuts the service off once, when it is first given what it needs.
+      const { body } = await until(`${id} to be registered`, async () => {
+        const answer = await service.register(id, 'weight_scale');
+        return answer.status === 201 && answer;
+      });
+      stage.logins.set(
+        id,
+        body.credentials === undefined ? { username: id, password, clientId: id } : loginOf(body.credentials),
+      );
+    }
+    const observer = await stage.connect({});
+    observer.on('message', (topic, payload) => stage.heard.push(`${topic} ${payload.toString()}`));
+    await observer.subscribeAsync(['#', '$SYS/forged', '$CONTROL/forged'], { qos: 1 }).catch(() => undefined);
+    return stage;
+  }
+
+  get guarded(): boolean {
+    return this.kind !== 'Mosquitto with the shipped access rules';
+  }
+
+  /** With the service's account unless told otherwise. */
+  async connect(options: IClientOptions): Promise<MqttClient> {
+    const port =
+      options.username === undefined || options.username === 'mqtt_user'
+        ? undefined
+        : this.mosquitto?.devicePort;
+    const client = await this.service.mqtt({ ...options, ...(port !== undefined && { port }) });
+    client.on('error', () => undefined);
+    this.open.push(client);
+    return client;
+  }
+
+  async device(id: string, options: IClientOptions = {}): Promise<MqttClient> {
+    return this.connect({ ...this.logins.get(id), ...options });
+  }
+
+  async hears(text: string): Promise<void> {
+    await until(`"${text}"`, () => this.heard.includes(text));
+  }
+
+  /** Until everything before has arrived: what the device says after it has. */
+  async settle(): Promise<void> {
+    const text = `{"status":"online","session":"${crypto.randomUUID()}"}`;
+    const device = await this.device(OWN);
+    await device.publishAsync(`devices/${OWN}/status`, text, { qos: 1 });
+    await this.hears(`devices/${OWN}/status ${text}`);
+    await device.endAsync();
+  }
+
+  async end(): Promise<void> {
+    await Promise.all(this.open.map((client) => client.endAsync(true)));
+    await this.service.remove();
+    await this.mosquitto?.remove();
+    await this.database.drop();
+  }
+}
+
+function loginOf(credentials: { username: string; password: string; client_id: string }): Login {
+  return { username: credentials.username, password: credentials.password, clientId: credentials.client_id };
+}
+
+const closed = (client: MqttClient): Promise<void> =>
+  new Promise((resolve) => {
+    if (client.connected) client.once('close', () => resolve());
+    else resolve();
+  });
+
+describe.each(kindsHere())('a device at %s', (kind) => {
+  let stage: Stage;
+  beforeAll(async () => {
+    stage = await Stage.of(kind);
+  });
+  afterAll(() => stage.end());
+
+  it.each(['data', 'status', 'responses'])('may publish on its own %s', async (name) => {
+    const device = await stage.device(OWN);
+    await device.publishAsync(`devices/${OWN}/${name}`, '{"mine":1}', { qos: 1 });
+    await stage.hears(`devices/${OWN}/${name} {"mine":1}`);
+    await device.endAsync();
+  });
+
+  it.each([
+    `devices/${OTHER}/data`,
+    `devices/${OTHER}/status`,
+    `devices/${OTHER}/responses`,
+    `devices/${OTHER}/commands`,
+    `devices/${OWN}/commands`,
+    `devices/${OWN}/data/more`,
+    'events/device.connected/own_1',
+    'anything',
+    '$SYS/forged',
+    '$CONTROL/forged',
+    '$CONTROL/dynamic-security/v1',
+    '$share/hduce_mqtt_service/devices/own_1/data',
+  ])('may not publish on %s', async (topic) => {
+    const device = await stage.device(OWN);
+    const forged = JSON.stringify({
+      commands: [{ command: 'createClient', username: 'forged', password: 'forged' }],
+    });
+    device.publish(topic, forged, { qos: 1 }, () => undefined);
+    await Promise.race([
+      closed(device),
+      new Promise<void>((resolve) => device.once('packetreceive', () => resolve())),
+    ]);
+    await device.endAsync(true);
+    await stage.settle();
+    expect(stage.heard.filter((text) => text.includes('forged"'))).toEqual([]);
+    await expect(
+      stage.connect({ username: 'forged', password: 'forged', clientId: 'forged' }),
+    ).rejects.toThrow();
+  });
+
+  it('may listen to its own commands', async () => {
+    const device = await stage.device(OWN);
+    const commands: string[] = [];
+    device.on('message', (_topic, payload) => commands.push(payload.toString()));
+    expect(await device.subscribeAsync(`devices/${OWN}/commands`, { qos: 1 })).toMatchObject([{ qos: 1 }]);
+    const service = await stage.connect({});
+    await service.publishAsync(`devices/${OWN}/commands`, 'yours', { qos: 1 });
+    await until('its command', () => commands.includes('yours'));
+    await device.endAsync();
+  });
+
+  it.each([
+    '#',
+    '+/+/+',
+    'devices/#',
+    'devices/+/commands',
+    `devices/${OTHER}/commands`,
+    `devices/${OTHER}/data`,
+    `devices/${OWN}/data`,
+    'events/#',
+    '$SYS/#',
+    '$CONTROL/#',
+    '$share/hduce_mqtt_service/devices/+/data',
+    '$share/group/#',
+  ])('hears nothing by subscribing to %s', async (filter) => {
+    const device = await stage.device(OWN);
+    const topics: string[] = [];
+    device.on('message', (topic) => topics.push(topic));
+    const refused = await device.subscribeAsync(filter, { qos: 1 }).then(
+      () => false,
+      () => true,
+    );
+    // Rules from a file are asked when a message is delivered, not when a filter is subscribed to.
+    if (stage.guarded) expect(refused).toBe(true);
+    await device.subscribeAsync(`devices/${OWN}/commands`, { qos: 1 });
+    const service = await stage.connect({});
+    for (const topic of [
+      `devices/${OTHER}/commands`,
+      `devices/${OTHER}/data`,
+      `devices/${OWN}/data`,
+      'events/x/y',
+    ])
+      await service.publishAsync(topic, '{}', { qos: 1 });
+    await service.publishAsync(`devices/${OWN}/commands`, 'last', { qos: 1 });
+    await until('the last', () => topics.includes(`devices/${OWN}/commands`));
+    expect(new Set(topics)).toEqual(new Set([`devices/${OWN}/commands`]));
+    await device.endAsync();
+    await service.endAsync();
+  });
+
+  it('may leave a will on its own status, and nowhere else', async () => {
+    const will = (topic: string, payload: string): IClientOptions => ({
+      will: { topic, payload: Buffer.from(payload), qos: 1, retain: false },
+    });
+    for (const topic of [`devices/${OTHER}/status`, `devices/${OWN}/commands`, 'events/x', '$SYS/forged']) {
+      const heir = await stage.device(OWN, will(topic, '{"will":"forged"}')).catch(() => null);
+      // Mosquitto takes it and does not deliver it.
+      if (kind === 'the embedded broker') expect(heir).toBeNull();
+      heir?.stream.destroy();
+    }
+    const own = await stage.device(OWN, will(`devices/${OWN}/status`, '{"status":"offline"}'));
+    own.stream.destroy();
+    await stage.hears(`devices/${OWN}/status {"status":"offline"}`);
+    await stage.settle();
+    expect(stage.heard.filter((text) => text.includes('forged"'))).toEqual([]);
+  });
+
+  it.each([OTHER, 'hduce_mqtt_service', 'hduce_mqtt_service-out-1', 'anything'])(
+    'takes nobody’s place under the client id %s',
+    async (clientId) => {
+      const other = await stage.device(OTHER);
+      const attempt = await stage.device(OWN, { clientId }).catch(() => null);
+      if (stage.guarded) expect(attempt).toBeNull();
+      await attempt?.endAsync(true);
+      await stage.settle();
+      expect(other.connected).toBe(true);
+      expect(stage.service.log).not.toMatch(/Connection (taken|lost)/);
+      expect((await stage.service.get('/health/ready')).status).toBe(200);
+      await other.endAsync();
+    },
+  );
+
+  it('needs its own password', async () => {
+    const login = stage.logins.get(OWN);
+    for (const attempt of [
+      { ...login, password: 'wrong' },
+      { ...login, password: stage.logins.get(OTHER)?.password },
+      { ...login, username: OTHER },
+    ])
+      await expect(stage.connect(attempt as Login)).rejects.toThrow();
+  });
+
+  if (kind === 'Mosquitto with the shipped access rules') return;
+
+  it('is locked out at once when its credentials are replaced', async () => {
+    const before = await stage.device(OTHER);
+    await before.subscribeAsync(`devices/${OTHER}/commands`, { qos: 1 });
+    const dropped = closed(before);
+    const { status, body } = await stage.service.post(`/devices/${OTHER}/credentials`, {});
+    expect({ status, username: body.username, clientId: body.client_id }).toEqual({
+      status: 200,
+      username: OTHER,
+      clientId: OTHER,
+    });
+    await dropped;
+    await expect(stage.device(OTHER)).rejects.toThrow();
+    stage.logins.set(OTHER, loginOf(body));
+    const after = await stage.device(OTHER);
+    await after.publishAsync(`devices/${OTHER}/data`, '{"again":1}', { qos: 1 });
+    await stage.hears(`devices/${OTHER}/data {"again":1}`);
+    await after.endAsync();
+  });
+
+  it('has one good password after many rotations at once', async () => {
+    const answers = await Promise.all(
+      Array.from({ length: 5 }, () => stage.service.post(`/devices/${OTHER}/credentials`, {})),
+    );
+    expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200]);
+    const tried = await Promise.allSettled(
+      answers.map(async ({ body }) => (await stage.connect(loginOf(body))).endAsync()),
+    );
+    expect(tried.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+  });
+
+  it('is locked out at once when it is decommissioned', async () => {
+    const { body } = await stage.service.register('gone_1', 'weight_scale');
+    const login = loginOf(body.credentials);
+    const device = await stage.connect(login);
+    const dropped = closed(device);
+    expect((await stage.service.delete('/devices/gone_1')).status).toBe(204);
+    await dropped;
+    await expect(stage.connect(login)).rejects.toThrow();
+  });
+
+  it('has an account of its own, of twenty registered at once', async () => {
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, (_, i) => stage.service.register(`many_${i}`, 'weight_scale')),
+    );
+    for (const { status, body } of answers) {
+      expect(status).toBe(201);
+      await (await stage.connect(loginOf(body.credentials))).endAsync();
+    }
+  });
+});
+
+const describeWithDynsec = Mosquitto.hasDynsec ? describe : describe.skip;
+
+describeWithDynsec('accounts in dynamic security', () => {
+  let stage: Stage;
+  beforeAll(async () => {
+    stage = await Stage.of('Mosquitto with dynamic security');
+  });
+  afterAll(() => stage.end());
+
+  const control = async (
+    ...commands: object[]
+  ): Promise<{ error?: string; data: Record<string, { roles: unknown }> }[]> => {
+    const admin = await stage.service.mqtt({ protocolVersion: 5 });
+    const answer = new Promise<{ responses: { error?: string; data: Record<string, { roles: unknown }> }[] }>(
+      (resolve) => admin.on('message', (_topic, payload) => resolve(JSON.parse(payload.toString()))),
+    );
+    await admin.subscribeAsync('$CONTROL/dynamic-security/v1/response', { qos: 1 });
+    await admin.publishAsync('$CONTROL/dynamic-security/v1', JSON.stringify({ commands }), { qos: 1 });
+    const { responses } = await answer;
+    await admin.endAsync();
+    return responses;
+  };
+  const register = async (id: string): Promise<Login> => {
+    const login = loginOf((await stage.service.register(id, 'weight_scale')).body.credentials);
+    stage.logins.set(id, login);
+    return login;
+  };
+  const works = async (id: string): Promise<boolean> => {
+    const device = await stage.device(id);
+    await device.publishAsync(`devices/${id}/data`, `{"from":"${id}"}`, { qos: 1 });
+    await stage.hears(`devices/${id}/data {"from":"${id}"}`);
+    const refused = await device.subscribeAsync('#').then(
+      () => false,
+      () => true,
+    );
+    await device.endAsync();
+    return refused;
+  };
+
+  it('that differ from the registry are repaired at the start, and foreign ones left alone', async () => {
+    for (const id of ['disabled_1', 'opened_1', 'unbound_1', 'roleless_1', 'lost_1', 'extra_1'])
+      await register(id);
+    const answers = await control(
+      {
+        command: 'createRole',
+        rolename: 'nurse',
+        acls: [{ acltype: 'subscribePattern', topic: '#', allow: true }],
+      },
+      { command: 'createClient', username: 'dashboard', password: 'p', roles: [{ rolename: 'nurse' }] },
+      { command: 'disableClient', username: 'disabled_1' },
+      {
+        command: 'addRoleACL',
+        rolename: 'device:opened_1',
+        acltype: 'subscribePattern',
+        topic: '#',
+        allow: true,
+      },
+      { command: 'addClientRole', username: 'unbound_1', rolename: 'nurse' },
+      { command: 'setClientId', username: 'unbound_1', clientid: 'another' },
+      { command: 'deleteRole', rolename: 'device:roleless_1' },
+      { command: 'deleteClient', username: 'lost_1' },
+      { command: 'setDefaultACLAccess', acls: [{ acltype: 'subscribe', allow: true }] },
+    );
+    expect(answers.map(({ error }) => error)).toEqual(Array(9).fill(undefined));
+    await stage.service.end();
+    await stage.database.query(
+      "UPDATE medical_devices SET decommissioned_at = CURRENT_TIMESTAMP WHERE device_id = 'extra_1'",
+    );
+    await stage.service.launch();
+    await until('the repairs', () => stage.service.log.includes('repairs made'));
+    for (const id of ['disabled_1', 'opened_1', 'unbound_1', 'roleless_1'])
+      expect(await works(id)).toBe(true);
+    const [gone, role, dashboard] = await control(
+      { command: 'getClient', username: 'extra_1' },
+      { command: 'getRole', rolename: 'device:extra_1' },
+      { command: 'getClient', username: 'dashboard' },
+    );
+    expect([gone?.error, role?.error]).toEqual(['Client not found', 'Role not found']);
+    expect(dashboard?.data['client']?.roles).toEqual([{ rolename: 'nurse' }]);
+    await until('the log to name the lost', () =>
+      /1 devices have no account.*lost_1/.test(stage.service.log),
+    );
+    const { body } = await stage.service.post('/devices/lost_1/credentials', {});
+    stage.logins.set('lost_1', loginOf(body));
+    expect(await works('lost_1')).toBe(true);
+  });
+
+  it('are not taken from others who have the same name', async () => {
+    const answer = await stage.service.register('dashboard', 'weight_scale');
+    expect([answer.status, answer.body.code]).toEqual([409, 'broker_account_taken']);
+    expect((await stage.service.read('/devices/dashboard')).status).toBe(404);
+    await (await stage.connect({ username: 'dashboard', password: 'p', clientId: 'x' })).endAsync();
+  });
+
+  it('are not promised while the broker is away, and revoked when it is back', async () => {
+    const kept = await register('kept_1');
+    const gone = await register('gone_2');
+    await stage.mosquitto?.stop();
+    const registered = await stage.service.register('early_1', 'weight_scale');
+    expect([registered.status, registered.body.code]).toEqual([503, 'broker_unavailable']);
+    expect((await stage.service.read('/devices/early_1')).status).toBe(404);
+    const rotated = await stage.service.post('/devices/kept_1/credentials', {});
+    expect([rotated.status, rotated.body.code]).toEqual([503, 'broker_unavailable']);
+    const deleted = await stage.service.delete('/devices/gone_2');
+    expect([deleted.status, deleted.body.code]).toEqual([503, 'broker_unavailable']);
+    expect((await stage.service.read('/devices/gone_2')).body.decommissioned_at).not.toBeNull();
+
+    await stage.mosquitto?.start();
+    await until('the account to be revoked', async () => {
+      const [answer] = await control({ command: 'getClient', username: 'gone_2' });
+      return answer?.error === 'Client not found';
+    });
+    await expect(stage.connect(gone)).rejects.toThrow();
+    await (await stage.connect(kept)).endAsync();
+    await until(
+      'a registration',
+      async () => (await stage.service.register('early_1', 'weight_scale')).status === 201,
+    );
+    expect((await stage.service.delete('/devices/gone_2')).status).toBe(204);
+  });
+});
+
+describe('a broker that asks over HTTP', () => {
+  const SECRET = 'a-secret-of-the-broker-with-more-than-32-bytes';
+  let database: TestDatabase;
+  let service: Service;
+  let login: Login;
+
+  beforeAll(async () => {
+    database = await createDatabase();
+    // Nobody listens there: the questions are asked by hand.
+    service = await Service.prepare({
+      DATABASE_URL: database.url,
+      MQTT_BROKER_HOST: '127.0.0.1',
+      MQTT_PASSWORD: 'password-of-the-service',
+      BROKER_ACCESS: 'http',
+      MQTT_HTTP_AUTH_SECRET: SECRET,
+    });
+    await service.launch();
+    const { body } = await until('a registration', async () => {
+      const answer = await service.register(OWN, 'weight_scale');
+      return answer.status === 201 && answer;
+    });
+    login = loginOf(body.credentials);
+    await service.register(OTHER, 'weight_scale');
+  });
+  afterAll(async () => {
+    await service.remove();
+    await database.drop();
+  });
+
+  /** As EMQX asks. @returns its result. */
+  const emqx = async (path: 'auth' | 'acl', question: object): Promise<string> => {
+    const { status, body } = await service.post(`/mqtt/${path}`, question, {
+      authorization: `Bearer ${SECRET}`,
+    });
+    expect(status).toBe(200);
+    expect(body.ok).toBe(body.result === 'allow');
+    return body.result as string;
+  };
+  /** As mosquitto-go-auth asks, which then looks at the status, or at `ok`, as it is told. */
+  const goAuth = async (path: 'auth' | 'acl', question: object): Promise<boolean> => {
+    const { status, body } = await service.post(`/mqtt/${path}?secret=${SECRET}`, question, {
+      authorization: '',
+    });
+    expect(status).toBe(body.ok ? 200 : 403);
+    return body.ok as boolean;
+  };
+  const asked = ({ username, password, clientId }: Login): object => ({
+    username,
+    password,
+    clientid: clientId,
+  });
+
+  it('lets devices and the service connect, with their own password and client id', async () => {
+    for (const [question, allowed] of [
+      [asked(login), true],
+      [asked({ ...login, password: 'wrong' }), false],
+      [asked({ ...login, clientId: OTHER }), false],
+      [asked({ ...login, username: OTHER, clientId: OTHER }), false],
+      [asked({ ...login, clientId: 'hduce_mqtt_service' }), false],
+      [{ username: 'mqtt_user', password: 'password-of-the-service', clientid: 'hduce_mqtt_service' }, true],
+      [{ username: 'mqtt_user', password: 'mqtt_password', clientid: 'hduce_mqtt_service' }, false],
+      [{ username: '', password: '', clientid: '' }, false],
+      [{ username: { $ne: '' }, password: ['x'], clientid: null }, false],
+      [{}, false],
+      [[], false],
+    ] as const) {
+      expect(await emqx('auth', question)).toBe(allowed ? 'allow' : 'deny');
+      expect(await goAuth('auth', question)).toBe(allowed);
+    }
+  });
+
+  it.each([
+    ['publish', `devices/${OWN}/data`, true],
+    ['publish', `devices/${OWN}/status`, true],
+    ['publish', `devices/${OWN}/responses`, true],
+    ['subscribe', `devices/${OWN}/commands`, true],
+    ['publish', `devices/${OTHER}/data`, false],
+    ['publish', `devices/${OWN}/commands`, false],
+    ['publish', 'events/x', false],
+    ['publish', '$CONTROL/dynamic-security/v1', false],
+    ['publish', '$SYS/x', false],
+    ['subscribe', `devices/${OTHER}/commands`, false],
+    ['subscribe', 'devices/+/commands', false],
+    ['subscribe', '#', false],
+    ['subscribe', '$SYS/#', false],
+    ['subscribe', '$share/hduce_mqtt_service/devices/+/data', false],
+    ['subscribe', `devices/${OWN}/data`, false],
+  ])('may a device %s %s: %s', async (action, topic, allowed) => {
+    const who = { username: OWN, clientid: OWN, topic };
+    expect(await emqx('acl', { ...who, action })).toBe(allowed ? 'allow' : 'deny');
+    for (const acc of action === 'publish' ? [2] : [1, 4])
+      expect(await goAuth('acl', { ...who, acc })).toBe(allowed);
+    expect(await goAuth('acl', { ...who, acc: 3 })).toBe(false);
+    expect(await emqx('acl', { ...who, action, clientid: OTHER })).toBe('deny');
+    expect(await emqx('acl', { ...who, action: 'all' })).toBe('deny');
+    expect(await emqx('acl', { ...who, action, username: 'mqtt_user' })).toBe('allow');
+    expect(await emqx('acl', { ...who, action, username: 'nobody', clientid: 'nobody' })).toBe('deny');
+  });
+
+  it('has to say the secret', async () => {
+    for (const headers of [
+      { authorization: '' },
+      { authorization: 'Bearer wrong' },
+      { authorization: `Basic ${SECRET}` },
+      {},
+    ])
+      for (const path of [
+        '/mqtt/auth',
+        '/mqtt/acl',
+        '/mqtt/auth?secret=wrong',
+        `/mqtt/acl?secret=&secret=${SECRET}`,
+      ]) {
+        const { status, body } = await service.post(path, asked(login), headers);
+        expect({ status, code: body.code }).toEqual({ status: 401, code: 'unauthorized' });
+      }
+  });
+
+  it('hears no at its next question once credentials are replaced, or the device is decommissioned', async () => {
+    const { body } = await service.post(`/devices/${OWN}/credentials`, {});
+    expect(await emqx('auth', asked(login))).toBe('deny');
+    login = loginOf(body);
+    expect(await emqx('auth', asked(login))).toBe('allow');
+    const question = { username: OWN, clientid: OWN, topic: `devices/${OWN}/data`, action: 'publish' };
+    expect(await emqx('acl', question)).toBe('allow');
+    expect((await service.delete(`/devices/${OWN}`)).status).toBe(204);
+    expect(await emqx('auth', asked(login))).toBe('deny');
+    expect(await emqx('acl', question)).toBe('deny');
+  });
+
+  it('finds the routes only where it is to ask', async () => {
+    expect((await service.get('/openapi.json')).body.paths).toHaveProperty('/mqtt/auth');
+  });
+});

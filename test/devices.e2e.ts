@@ -1,0 +1,275 @@
+import type { MqttClient } from 'mqtt';
+import { createDatabase, type TestDatabase } from './support/database.js';
+import type { LiveClient } from './support/live-client.js';
+import { Service } from './support/service.js';
+import { until } from './support/until.js';
+
+describe('the life of a device', () => {
+  let database: TestDatabase;
+  let service: Service;
+  let device: MqttClient;
+  let watcher: LiveClient;
+
+  beforeAll(async () => {
+    database = await createDatabase();
+    service = await Service.start({ DATABASE_URL: database.url });
+    device = await service.mqtt();
+    watcher = await service.live(`?token=${await service.token()}`);
+    await watcher.hear('connected');
+  });
+  afterAll(async () => {
+    watcher.end();
+    await device.endAsync();
+    await service.remove();
+    await database.drop();
+  });
+
+  const weigh = async (id: string, value: number, timestamp?: string): Promise<void> => {
+    const body = { metric_type: 'weight', value, unit: 'kg', ...(timestamp !== undefined && { timestamp }) };
+    await device.publishAsync(`devices/${id}/data`, JSON.stringify(body), { qos: 1 });
+  };
+  const valuesOf = async (id: string, claims: object, path = 'data'): Promise<number[]> => {
+    const token = await service.token({ ...claims });
+    const { body } = await service.get(`/devices/${id}/${path}`, { authorization: `Bearer ${token}` });
+    return (body.data as { value: number }[]).map(({ value }) => value);
+  };
+  const as = async (claims: Record<string, unknown>): Promise<Record<string, string>> => ({
+    authorization: `Bearer ${await service.token(claims)}`,
+  });
+
+  describe('PATCH /devices/{device_id}', () => {
+    it('assigns a device to another patient, for everything that comes after', async () => {
+      await service.register('scale_1', 'weight_scale', 1);
+      await weigh('scale_1', 70, '2024-01-01T00:00:00Z');
+      await until('the first', async () => (await valuesOf('scale_1', { role: 'admin' })).length === 1);
+      const { status, body } = await service.patch('/devices/scale_1', { patient_id: 2, model: 'S2' });
+      expect(status).toBe(200);
+      expect(body).toMatchObject({
+        patient_id: 2,
+        model: 'S2',
+        serial_number: null,
+      });
+      const told = await watcher.hear('device.updated', (data) => data['device_id'] === 'scale_1');
+      expect(told.data).toEqual({
+        device_id: 'scale_1',
+        patient_id: 2,
+        device_type: 'weight_scale',
+        model: 'S2',
+        serial_number: null,
+        reassigned: true,
+      });
+      await weigh('scale_1', 90);
+      const next = await watcher.hear(
+        'device.data.received',
+        (data) => data['device_id'] === 'scale_1' && data['value'] === 90,
+      );
+      expect(next.data['patient_id']).toBe(2);
+      expect(
+        (await service.get('/devices/scale_1', await as({ role: 'patient', patient_id: 1 }))).status,
+      ).toBe(404);
+    });
+
+    it('shows the new patient nothing that was measured for the one before', async () => {
+      const mine = { role: 'patient', patient_id: 2 };
+      await until('the second', async () => (await valuesOf('scale_1', { role: 'admin' })).length === 2);
+      for (const path of ['data', 'data?from=2020-01-01T00:00:00Z', 'data?max_points=10', 'latest'])
+        expect(await valuesOf('scale_1', mine, path)).toEqual([90]);
+      const csv = await service.get('/devices/scale_1/data', { ...(await as(mine)), accept: 'text/csv' });
+      expect(csv.text).not.toContain(',70,');
+      const { body } = await service.get('/devices/scale_1/data?interval=1d&aggregate=count', await as(mine));
+      expect(body.data).toHaveLength(1);
+    });
+
+    it.each([
+      ['an unknown field', { patient_id: 1, status: 'online' }, 'status'],
+      ['the device id', { device_id: 'x' }, 'device_id'],
+      ['the type', { type: 'glucose_meter' }, 'type'],
+      ['no patient', { patient_id: null }, 'patient_id'],
+      ['patient 0', { patient_id: 0 }, 'patient_id'],
+      ['a patient that is a text', { patient_id: '1' }, 'patient_id'],
+      ['an empty model', { model: '' }, 'model'],
+      ['a long serial number', { serial_number: 'x'.repeat(101) }, 'serial_number'],
+    ])('refuses %s', async (_what, body, field) => {
+      const answer = await service.patch('/devices/scale_1', body);
+      expect({ status: answer.status, field: answer.body.errors?.[0].field }).toEqual({ status: 400, field });
+    });
+
+    it('changes nothing, and tells nothing, when nothing is to be changed', async () => {
+      const before = (await service.read('/devices/scale_1')).body;
+      const told = watcher.messages.length;
+      for (const body of [{}, { patient_id: 2 }, { model: 'S2' }])
+        expect((await service.patch('/devices/scale_1', body)).body).toMatchObject({
+          patient_id: 2,
+          model: 'S2',
+        });
+      expect({ ...(await service.read('/devices/scale_1')).body, status: '' }).toEqual({
+        ...before,
+        status: '',
+      });
+      expect(watcher.messages.slice(told).filter(({ event }) => event === 'device.updated')).toEqual([]);
+    });
+
+    it('answers 404 for an unknown device, and keeps those out who may not', async () => {
+      expect((await service.patch('/devices/nobody', {})).body.code).toBe('device_not_found');
+      const viewer = await as({ role: 'viewer' });
+      for (const answer of [
+        await service.patch('/devices/scale_1', {}, viewer),
+        await service.delete('/devices/scale_1', viewer),
+        await service.post('/devices/scale_1/credentials', {}, viewer),
+      ])
+        expect({ status: answer.status, code: answer.body.code }).toEqual({
+          status: 403,
+          code: 'insufficient_scope',
+        });
+      const confined = await as({ scope: 'devices:write', patient_id: 3 });
+      expect((await service.patch('/devices/scale_1', { model: 'X' }, confined)).status).toBe(404);
+      expect((await service.delete('/devices/scale_1', confined)).status).toBe(404);
+      expect((await service.post('/devices/scale_1/credentials', {}, confined)).status).toBe(404);
+      const own = await as({ scope: 'devices:write', patient_id: 2 });
+      expect((await service.patch('/devices/scale_1', { patient_id: 3 }, own)).body.code).toBe(
+        'foreign_patient',
+      );
+    });
+
+    it('loses nothing of twenty at once, each of which names something else', async () => {
+      await service.register('scale_2', 'weight_scale', 1);
+      const answers = await Promise.all(
+        Array.from({ length: 20 }, (_, i) =>
+          service.patch('/devices/scale_2', i % 2 === 0 ? { model: `M${i}` } : { serial_number: `S${i}` }),
+        ),
+      );
+      expect(answers.map(({ status }) => status)).toEqual(Array<number>(20).fill(200));
+      const { body } = await service.read('/devices/scale_2');
+      expect(body).toMatchObject({
+        model: expect.stringMatching(/^M/),
+        serial_number: expect.stringMatching(/^S/),
+      });
+    });
+  });
+
+  describe('DELETE /devices/{device_id}', () => {
+    it('ends its service for good and keeps its readings', async () => {
+      const { body } = await service.register('scale_3', 'weight_scale', 5);
+      const own = await service.mqtt({
+        ...loginOf(body.credentials),
+        will: {
+          topic: 'devices/scale_3/status',
+          payload: Buffer.from('{"status":"offline"}'),
+          qos: 1,
+          retain: false,
+        },
+      });
+      await weigh('scale_3', 60, '2024-01-01T00:00:00Z');
+      await until(
+        'it to be online',
+        async () => (await service.read('/devices/scale_3')).body.status === 'online',
+      );
+      const sent = await service.post('/devices/scale_3/command', { command: 'tare' });
+      await device.publishAsync('devices/scale_3/status', '{"status":"offline"}', { qos: 1 });
+      await until(
+        'it to be offline',
+        async () => (await service.read('/devices/scale_3')).body.status === 'offline',
+      );
+      const queued = await service.post('/devices/scale_3/command', { command: 'restart' });
+      expect([sent.body.status, queued.body.status]).toEqual(['sent', 'queued']);
+      await weigh('scale_3', 61, '2024-01-01T00:01:00Z');
+      await until(
+        'it to be online',
+        async () => (await service.read('/devices/scale_3')).body.status === 'online',
+      );
+      const late = await service.post('/devices/scale_3/command', { command: 'late' });
+      expect(late.status).toBe(202);
+
+      const dropped = new Promise<void>((resolve) => own.once('close', () => resolve()));
+      const answer = await service.delete('/devices/scale_3');
+      expect({ status: answer.status, text: answer.text }).toEqual({ status: 204, text: '' });
+      await dropped;
+      await expect(service.mqtt(loginOf(body.credentials))).rejects.toThrow();
+      await watcher.hear('device.decommissioned', (data) => data['device_id'] === 'scale_3');
+
+      const view = (await service.read('/devices/scale_3')).body;
+      expect(view).toMatchObject({ status: 'offline', decommissioned_at: expect.any(String) });
+      expect(await valuesOf('scale_3', { role: 'admin' })).toEqual([61, 60]);
+      const listed = (await service.read('/devices?patient_id=5')).body.data;
+      expect(listed).toEqual([]);
+      await weigh('scale_3', 62);
+      const rejected = await until('the quarantine', async () => {
+        const { body: page } = await service.read('/rejected-messages?device_id=scale_3');
+        return page.data.length > 0 && page.data;
+      });
+      // No will of the session that was cut off is among them.
+      expect(rejected.map(({ topic, reason }: { topic: string; reason: string }) => [topic, reason])).toEqual(
+        [['devices/scale_3/data', 'decommissioned_device']],
+      );
+      expect((await service.read('/devices/scale_3')).body.status).toBe('offline');
+      await own.endAsync(true);
+    });
+
+    it('cancels what was queued, and takes no further order', async () => {
+      await service.register('scale_4', 'weight_scale', 5);
+      const { body } = await service.post('/devices/scale_4/command', { command: 'restart' });
+      await service.delete('/devices/scale_4');
+      await until(
+        'the ledger',
+        async () =>
+          (await service.read(`/devices/scale_4/commands/${body.command_id}`)).body.status === 'cancelled',
+      );
+      await watcher.hear('command.cancelled', (data) => data['command_id'] === body.command_id);
+      for (const answer of [
+        await service.post('/devices/scale_4/command', { command: 'restart' }),
+        await service.patch('/devices/scale_4', { model: 'X' }),
+        await service.post('/devices/scale_4/credentials', {}),
+      ])
+        expect({ status: answer.status, code: answer.body.code }).toEqual({
+          status: 409,
+          code: 'device_decommissioned',
+        });
+    });
+
+    it('may be done again; its id stays taken', async () => {
+      const before = (await service.read('/devices/scale_4')).body;
+      expect((await service.delete('/devices/scale_4')).status).toBe(204);
+      expect((await service.read('/devices/scale_4')).body).toEqual(before);
+      const again = await service.register('scale_4', 'weight_scale', 9);
+      expect({ status: again.status, code: again.body.code }).toEqual({
+        status: 409,
+        code: 'device_already_registered',
+      });
+      expect((await service.delete('/devices/nobody')).status).toBe(404);
+    });
+
+    it('and PATCH and rotation at once leave nobody with an account', async () => {
+      for (let round = 0; round < 5; round += 1) {
+        const id = `race_${round}`;
+        await service.register(id, 'weight_scale', 5);
+        const [patched, deleted, rotated] = await Promise.all([
+          service.patch(`/devices/${id}`, { patient_id: 6 }),
+          service.delete(`/devices/${id}`),
+          service.post(`/devices/${id}/credentials`, {}),
+        ]);
+        expect(deleted.status).toBe(204);
+        for (const { status } of [patched, rotated]) expect([200, 409]).toContain(status);
+        expect((await service.read(`/devices/${id}`)).body.decommissioned_at).not.toBeNull();
+        if (rotated.status === 200) await expect(service.mqtt(loginOf(rotated.body))).rejects.toThrow();
+      }
+      const left = await database.query("SELECT FROM device_credentials WHERE device_id LIKE 'race%'");
+      expect(left).toEqual([]);
+    });
+  });
+
+  it.each(['mqtt_user', 'hduce_mqtt_service', 'hduce_mqtt_service-out-1'])(
+    'refuses to register %s, a name of the service’s own',
+    async (id) => {
+      const answer = await service.register(id);
+      expect([answer.status, answer.body.errors?.[0].field]).toEqual([400, 'device_id']);
+    },
+  );
+});
+
+function loginOf(credentials: { username: string; password: string; client_id: string }): {
+  username: string;
+  password: string;
+  clientId: string;
+} {
+  return { username: credentials.username, password: credentials.password, clientId: credentials.client_id };
+}
