@@ -77,10 +77,9 @@ export async function startService(config: Config, logger: LoggerService): Promi
     app.get(MqttPublisher).open();
     app.connectMicroservice({ strategy: app.get(MqttTransport) });
     await app.startAllMicroservices();
-    if (broker) {
-      await subscribed;
-      broker.open();
-    }
+    const served = subscribed.then(() => broker?.open());
+    // With a database elsewhere it may take for ever, and whoever starts the service must be able to stop it.
+    if (postgres && broker) await served;
   } catch (error) {
     await stopAll(config, { app, database, broker, postgres });
     throw error;
