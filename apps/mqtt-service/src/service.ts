@@ -17,6 +17,7 @@ import {
   assertPortFree,
   portError,
   ProblemFilter,
+  readTlsFiles,
   serveApiDocumentation,
   validationPipe,
   type Config,
@@ -68,6 +69,7 @@ export async function startService(config: Config, logger: LoggerService): Promi
       rawBody: true,
       forceCloseConnections: true,
       abortOnError: false,
+      ...(config.tls && { httpsOptions: readTlsFiles(config.tls) }),
     });
     prepareHttp(app, config);
     await app.listen(config.port, config.host).catch((error: unknown) => {

@@ -1,4 +1,5 @@
 import { createPublicKey } from 'node:crypto';
+import { accessSync, constants } from 'node:fs';
 import { parseDuration } from '#kernel';
 
 /** One environment variable: its name is the key it stands under in {@link VARIABLES}. */
@@ -100,6 +101,11 @@ const postgresUrl = (value: string): string => {
   if (!/^postgres(ql)?:\/\//.test(value) || !URL.canParse(value)) {
     throw new Error('expected postgresql://user:password@host:port/database');
   }
+  for (const name of ['sslrootcert', 'sslcert', 'sslkey']) {
+    for (const path of new URL(value).searchParams.getAll(name)) {
+      if (!isReadable(path)) throw new Error(`expected ${name} to be the path of a file that can be read`);
+    }
+  }
   return value;
 };
 
@@ -119,6 +125,21 @@ const publicKey = (value: string): string => {
   }
   throw new Error('expected a PEM public key, RSA or P-256');
 };
+
+/** The path of a file that is there and may be read. */
+const file = (value: string): string => {
+  if (!isReadable(value)) throw new Error('expected the path of a file that can be read');
+  return value;
+};
+
+function isReadable(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 /** Every variable the service reads, the seed's first and under the seed's names. */
 export const VARIABLES = {
@@ -170,6 +191,22 @@ export const VARIABLES = {
     'several replicas share the messages by $share/<group>/..., each with an MQTT_CLIENT_ID of its own; unset: one takes all',
     optional(sharedGroup),
   ),
+  MQTT_TLS: variable(
+    'false',
+    'true: the broker is reached by TLS only, at MQTT_BROKER_PORT (8883 as a rule)',
+    boolean,
+  ),
+  MQTT_TLS_CA: variable(
+    '',
+    "PEM file of who may have signed the broker's certificate; unset: the authorities Node.js knows",
+    optional(file),
+  ),
+  MQTT_TLS_CERT: variable(
+    '',
+    "PEM file of the service's own certificate for the broker, with its chain",
+    optional(file),
+  ),
+  MQTT_TLS_KEY: variable('', 'PEM file of its private key', optional(file)),
   BROKER_ACCESS: variable(
     '',
     'how device accounts are kept: embedded or none; unset: embedded with the embedded broker, else none',
@@ -180,6 +217,12 @@ export const VARIABLES = {
     'address to listen on; unset: 127.0.0.1 with an embedded server, else 0.0.0.0',
     optional(text),
   ),
+  TLS_CERT: variable(
+    '',
+    'PEM file of the certificate for HTTPS and WSS, with its chain; unset: plain HTTP, for a proxy that adds TLS',
+    optional(file),
+  ),
+  TLS_KEY: variable('', 'PEM file of its private key', optional(file)),
   DATA_DIR: variable('.data', 'folder for embedded data and development secrets', text),
   NODE_ENV: variable(
     '',
