@@ -8,6 +8,7 @@ import {
   Database,
   EmbeddedBroker,
   EmbeddedPostgres,
+  hardenHttp,
   Inbox,
   jsonBodyGuard,
   MqttConsumer,
@@ -96,6 +97,7 @@ export async function startService(config: Config, logger: LoggerService): Promi
 
 function prepareHttp(app: NestExpressApplication, config: Config): void {
   app.disable('x-powered-by');
+  hardenHttp(app, config);
   app.useBodyParser('json', { limit: MAX_BODY_BYTES });
   app.use(jsonBodyGuard());
   app.useGlobalPipes(validationPipe());

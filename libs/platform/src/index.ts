@@ -11,6 +11,7 @@ export * from './embedded/ports.js';
 export * from './events/cloud-event.js';
 export * from './http/api-problems.js';
 export * from './http/cursor.js';
+export * from './http/hardening.js';
 export * from './http/json-body.js';
 export * from './http/openapi.js';
 export * from './http/page-query.js';

@@ -108,6 +108,13 @@ describe('parseConfig', () => {
     expect(parseConfig({ READINGS_RETENTION: text }).readingsRetention).toBe(ms);
   });
 
+  it.each([
+    ['2', 2],
+    ['loopback, 10.0.0.0/8,fd00::/8', ['loopback', '10.0.0.0/8', 'fd00::/8']],
+  ])('trusts the proxies %s', (text, proxies) => {
+    expect(parseConfig({ TRUST_PROXY: text }).http.trustProxy).toEqual(proxies);
+  });
+
   it('reads a PEM key written on one line', () => {
     expect(parseConfig({ JWT_PUBLIC_KEY: P256.trim().replaceAll('\n', '\\n') }).auth.publicKey).toBe(
       P256.trim(),
@@ -143,6 +150,15 @@ describe('parseConfig', () => {
     ['MQTT_TLS', 'yes'],
     ['MQTT_TLS_CA', '/nowhere/ca.pem'],
     ['TLS_CERT', '/nowhere/cert.pem'],
+    ['CORS_ORIGINS', '*'],
+    ['CORS_ORIGINS', 'https://ward.example,https://ward.example/console'],
+    ['CORS_ORIGINS', 'null'],
+    ['TRUST_PROXY', 'true'],
+    ['TRUST_PROXY', '0'],
+    ['TRUST_PROXY', '10.0.0.0/33'],
+    ['TRUST_PROXY', '10.0.0.1,proxy.example'],
+    ['RATE_LIMIT_PER_IP', '-1'],
+    ['HTTP_REQUEST_TIMEOUT', '10ms'],
     ['JWT_JWKS_URI', 'keys.example/jwks.json'],
     ['JWT_JWKS_URI', 'file:///etc/jwks.json'],
     ['JWT_PUBLIC_KEY', 'ssh-rsa AAAA'],

@@ -37,6 +37,17 @@ export interface AuthConfig {
   readonly audience: string | undefined;
 }
 
+/** What HTTP clients may do. */
+interface HttpConfig {
+  /** How many proxies in a row, or which, tell who the client is; undefined: none. */
+  readonly trustProxy: number | readonly string[] | undefined;
+  readonly corsOrigins: readonly string[];
+  /** Requests a minute; 0: no limit. */
+  readonly perIp: number;
+  readonly perToken: number;
+  readonly requestTimeout: number;
+}
+
 /** The whole configuration: read once at the start, frozen, injected by this type. Durations are in milliseconds. */
 export abstract class Config {
   abstract readonly production: boolean;
@@ -44,6 +55,7 @@ export abstract class Config {
   abstract readonly port: number;
   /** Undefined: plain HTTP. */
   abstract readonly tls: TlsFiles | undefined;
+  abstract readonly http: HttpConfig;
   abstract readonly logLevel: Environment['LOG_LEVEL'];
   abstract readonly dataDir: string;
   /** Undefined: the embedded PostgreSQL, whose address is known once it runs. */
@@ -156,6 +168,13 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
       values.TLS_CERT === undefined
         ? undefined
         : { ca: undefined, cert: values.TLS_CERT, key: values.TLS_KEY },
+    http: {
+      trustProxy: values.TRUST_PROXY,
+      corsOrigins: values.CORS_ORIGINS,
+      perIp: values.RATE_LIMIT_PER_IP,
+      perToken: values.RATE_LIMIT_PER_TOKEN,
+      requestTimeout: values.HTTP_REQUEST_TIMEOUT,
+    },
     logLevel: values.LOG_LEVEL,
     dataDir: resolve(values.DATA_DIR),
     databaseUrl: values.DATABASE_URL,

@@ -1,5 +1,6 @@
 import { createPublicKey } from 'node:crypto';
 import { accessSync, constants } from 'node:fs';
+import { isIP } from 'node:net';
 import { parseDuration } from '#kernel';
 
 /** One environment variable: its name is the key it stands under in {@link VARIABLES}. */
@@ -65,11 +66,43 @@ const retention = (value: string): number => {
   return ms;
 };
 
+const httpTimeout = (value: string): number => {
+  const ms = parseDuration(value);
+  if (ms === null || ms < 1_000 || ms > 3_600_000) throw new Error('expected a duration from 1s to 1h');
+  return ms;
+};
+
 const list = (value: string): readonly string[] =>
   value
     .split(',')
     .map((item) => item.trim())
     .filter((item) => item !== '');
+
+/** Origins as browsers send them: scheme, host, and a port that is not the scheme's own. */
+const origins = (value: string): readonly string[] => {
+  const items = list(value);
+  if (!items.every((item) => /^https?:/.test(item) && URL.canParse(item) && new URL(item).origin === item)) {
+    throw new Error('expected origins such as https://ward.example, comma-separated');
+  }
+  return items;
+};
+
+/** Which proxies may say who the client is: a number of hops, or where they are. Not all: anyone could claim any address. */
+const proxies = (value: string): number | readonly string[] => {
+  if (/^[1-9]$/.test(value)) return Number(value);
+  const items = list(value);
+  if (!items.every((item) => /^(loopback|linklocal|uniquelocal)$/.test(item) || isNetwork(item))) {
+    throw new Error('expected a number of hops (1-9), or addresses and networks, or loopback, uniquelocal');
+  }
+  return items;
+};
+
+function isNetwork(text: string): boolean {
+  const [address = '', bits, more] = text.split('/');
+  const version = isIP(address);
+  if (version === 0 || more !== undefined) return false;
+  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128));
+}
 
 /** A device topic: exactly one `+`, which stands for the device id, and no `#`. */
 const deviceTopic = (value: string): string => {
@@ -223,6 +256,31 @@ export const VARIABLES = {
     optional(file),
   ),
   TLS_KEY: variable('', 'PEM file of its private key', optional(file)),
+  TRUST_PROXY: variable(
+    '',
+    'proxies that tell who the client is (X-Forwarded-For): how many in a row, or their addresses; unset: none does',
+    optional(proxies),
+  ),
+  CORS_ORIGINS: variable(
+    '',
+    'origins whose pages may use the REST API, comma-separated; unset: only its own',
+    origins,
+  ),
+  RATE_LIMIT_PER_IP: variable(
+    '6000',
+    'HTTP requests a minute from one address, at most; health and metrics are not counted; 0: no limit',
+    integer(0, 10_000_000),
+  ),
+  RATE_LIMIT_PER_TOKEN: variable(
+    '1200',
+    'HTTP requests a minute with one token, at most; 0: no limit',
+    integer(0, 10_000_000),
+  ),
+  HTTP_REQUEST_TIMEOUT: variable(
+    '30s',
+    'how long a client may take to send a request; its headers, a third of that',
+    httpTimeout,
+  ),
   DATA_DIR: variable('.data', 'folder for embedded data and development secrets', text),
   NODE_ENV: variable(
     '',
