@@ -75,6 +75,9 @@ export abstract class Config {
     /** Pages served from any loopback origin may connect: the embedded default only. */
     readonly allowLoopbackOrigins: boolean;
     readonly maxBuffer: number;
+    readonly maxClients: number;
+    readonly maxClientsPerToken: number;
+    readonly pingInterval: number;
   };
   abstract readonly shutdownTimeout: number;
 }
@@ -211,6 +214,9 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
       allowedOrigins: values.WS_ALLOWED_ORIGINS,
       allowLoopbackOrigins: embeddedDefault,
       maxBuffer: values.WS_MAX_BUFFER,
+      maxClients: values.WS_MAX_CLIENTS,
+      maxClientsPerToken: values.WS_MAX_CLIENTS_PER_TOKEN,
+      pingInterval: values.WS_PING_INTERVAL,
     },
     shutdownTimeout: values.SHUTDOWN_TIMEOUT,
   });

@@ -66,7 +66,7 @@ const retention = (value: string): number => {
   return ms;
 };
 
-const httpTimeout = (value: string): number => {
+const secondsToAnHour = (value: string): number => {
   const ms = parseDuration(value);
   if (ms === null || ms < 1_000 || ms > 3_600_000) throw new Error('expected a duration from 1s to 1h');
   return ms;
@@ -279,7 +279,7 @@ export const VARIABLES = {
   HTTP_REQUEST_TIMEOUT: variable(
     '30s',
     'how long a client may take to send a request; its headers, a third of that',
-    httpTimeout,
+    secondsToAnHour,
   ),
   DATA_DIR: variable('.data', 'folder for embedded data and development secrets', text),
   NODE_ENV: variable(
@@ -337,6 +337,21 @@ export const VARIABLES = {
     '1048576',
     'bytes a slow WebSocket client may be behind before it is closed with 1013',
     integer(1_024, 1_073_741_824),
+  ),
+  WS_MAX_CLIENTS: variable(
+    '10000',
+    'WebSocket connections at once; one more is closed with 1013',
+    integer(1, 1_000_000),
+  ),
+  WS_MAX_CLIENTS_PER_TOKEN: variable(
+    '20',
+    'WebSocket connections at once with one token; one more is closed with 4429',
+    integer(1, 1_000_000),
+  ),
+  WS_PING_INTERVAL: variable(
+    '30s',
+    'how often WebSocket clients are pinged; one that has not answered by the next ping is dropped',
+    secondsToAnHour,
   ),
   SHUTDOWN_TIMEOUT: variable('15s', 'time to finish what has begun when told to stop', duration),
 } as const;
