@@ -171,6 +171,10 @@ export class LiveSession implements Watcher {
       principal = await this.verifier.verify(token);
     } catch (error) {
       this.feed.remove(this);
+      if (error instanceof DomainError) {
+        this.close(TRY_AGAIN_LATER, error.code);
+        return;
+      }
       this.close(UNAUTHENTICATED, error instanceof InvalidTokenError ? error.message : 'not authenticated');
       return;
     }
