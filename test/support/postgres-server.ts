@@ -25,9 +25,11 @@ export class PostgresServer {
     private readonly bin: string,
     private readonly port: number,
     private readonly folder: string,
+    private readonly settings: readonly string[],
   ) {}
 
-  static async start(version: string): Promise<PostgresServer> {
+  /** @param settings such as `ssl=on`. */
+  static async start(version: string, settings: readonly string[] = []): Promise<PostgresServer> {
     const bin = join(DEBIAN, version, 'bin');
     const folder = mkdtempSync(join(tmpdir(), 'mqtt-service-postgres-'));
     const account = unprivileged();
@@ -39,7 +41,7 @@ export class PostgresServer {
       { cwd: '/', encoding: 'utf8', ...account },
     );
     if (made.status !== 0) throw new Error(`initdb failed: ${made.stderr}`);
-    const server = new PostgresServer(bin, await freePort(), folder);
+    const server = new PostgresServer(bin, await freePort(), folder, settings);
     await server.start();
     return server;
   }
@@ -48,11 +50,24 @@ export class PostgresServer {
     return `postgresql://postgres@127.0.0.1:${this.port}/postgres`;
   }
 
+  /** Where it logs, with `logging_collector=on` and `log_filename=postgresql.log`. */
+  get log(): string {
+    return join(this.folder, 'log', 'postgresql.log');
+  }
+
   /** Starts it, again on the same port and with the same data; resolves when it accepts connections. */
   async start(): Promise<void> {
     this.child = spawn(
       join(this.bin, 'postgres'),
-      ['-D', this.folder, '-p', String(this.port), '-c', 'unix_socket_directories='],
+      [
+        '-D',
+        this.folder,
+        '-p',
+        String(this.port),
+        '-c',
+        'unix_socket_directories=',
+        ...this.settings.flatMap((setting) => ['-c', setting]),
+      ],
       { cwd: '/', stdio: 'ignore', ...unprivileged() },
     );
     await until('PostgreSQL to accept connections', async () => {
@@ -78,8 +93,8 @@ export class PostgresServer {
   }
 }
 
-/** PostgreSQL refuses to run as root. */
-function unprivileged(): { uid: number; gid: number } | null {
+/** PostgreSQL refuses to run as root; null: this process does not either. */
+export function unprivileged(): { uid: number; gid: number } | null {
   if (process.getuid?.() !== 0) return null;
   const [, , uid, gid] =
     readFileSync('/etc/passwd', 'utf8')

@@ -11,9 +11,9 @@ export async function startupBanner(config: Config): Promise<string> {
   const lines = [
     '',
     `MQTT Service ${VERSION} is ready`,
-    `  API         http://${web}  (documentation: /docs and /redoc, health: /health/detailed)`,
-    `  WebSocket   ws://${web}/ws/mqtt`,
-    `  MQTT        mqtt://${mqtt.host}:${mqtt.port}${mqtt.embedded ? '  (embedded broker, loopback only)' : ''}`,
+    `  API         ${config.tls ? 'https' : 'http'}://${web}  (documentation: /docs and /redoc, health: /health/detailed)`,
+    `  WebSocket   ${config.tls ? 'wss' : 'ws'}://${web}/ws/mqtt`,
+    `  MQTT        ${mqtt.tls ? 'mqtts' : 'mqtt'}://${mqtt.host}:${mqtt.port}${mqtt.embedded ? '  (embedded broker, loopback only)' : ''}`,
     config.databaseUrl === undefined
       ? `  PostgreSQL  embedded, data in ${relative('.', config.dataDir)}/postgres`
       : '  PostgreSQL  as DATABASE_URL says',

@@ -8,6 +8,7 @@ import {
   Database,
   EmbeddedBroker,
   EmbeddedPostgres,
+  hardenHttp,
   Inbox,
   jsonBodyGuard,
   MqttConsumer,
@@ -17,6 +18,7 @@ import {
   assertPortFree,
   portError,
   ProblemFilter,
+  readTlsFiles,
   serveApiDocumentation,
   validationPipe,
   type Config,
@@ -68,6 +70,7 @@ export async function startService(config: Config, logger: LoggerService): Promi
       rawBody: true,
       forceCloseConnections: true,
       abortOnError: false,
+      ...(config.tls && { httpsOptions: readTlsFiles(config.tls) }),
     });
     prepareHttp(app, config);
     await app.listen(config.port, config.host).catch((error: unknown) => {
@@ -77,10 +80,9 @@ export async function startService(config: Config, logger: LoggerService): Promi
     app.get(MqttPublisher).open();
     app.connectMicroservice({ strategy: app.get(MqttTransport) });
     await app.startAllMicroservices();
-    if (broker) {
-      await subscribed;
-      broker.open();
-    }
+    const served = subscribed.then(() => broker?.open());
+    // With a database elsewhere it may take for ever, and whoever starts the service must be able to stop it.
+    if (postgres && broker) await served;
   } catch (error) {
     await stopAll(config, { app, database, broker, postgres });
     throw error;
@@ -95,6 +97,7 @@ export async function startService(config: Config, logger: LoggerService): Promi
 
 function prepareHttp(app: NestExpressApplication, config: Config): void {
   app.disable('x-powered-by');
+  hardenHttp(app, config);
   app.useBodyParser('json', { limit: MAX_BODY_BYTES });
   app.use(jsonBodyGuard());
   app.useGlobalPipes(validationPipe());

@@ -10,7 +10,7 @@ const ROUND_TRIPS = 5;
 async function check(config: Config): Promise<boolean> {
   const { mqtt } = config;
   say(
-    `Broker       ${mqtt.host}:${mqtt.port}, MQTT ${mqtt.protocolVersion === 5 ? '5' : '3.1.1'}, user ${mqtt.username ?? '(none)'}`,
+    `Broker       ${mqtt.host}:${mqtt.port}, ${mqtt.tls ? 'TLS' : 'plaintext'}, MQTT ${mqtt.protocolVersion === 5 ? '5' : '3.1.1'}, user ${mqtt.username ?? '(none)'}`,
   );
   let client: MqttClient;
   try {

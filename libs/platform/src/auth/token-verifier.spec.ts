@@ -1,6 +1,6 @@
 import { createSecretKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { once } from 'node:events';
-import { createServer } from 'node:http';
+import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { exportJWK, SignJWT, UnsecuredJWT } from 'jose';
 import { parseConfig } from '../config/config.js';
@@ -48,7 +48,8 @@ describe('TokenVerifier', () => {
       { JWT_SECRET: SECRET, JWT_ISSUER: 'https://id.example', JWT_AUDIENCE: 'mqtt' },
       { claims: { iss: 'https://id.example', aud: ['other', 'mqtt'] } },
     ],
-    ['a clock that differs a little', { JWT_SECRET: SECRET }, { expiresIn: -1 }],
+    ['a clock that is 3 s behind', { JWT_SECRET: SECRET }, { expiresIn: -3 }],
+    ['a clock that is 3 s ahead', { JWT_SECRET: SECRET }, { claims: { nbf: now() + 3 } }],
   ])('accepts %s', async (_what, env, token) => {
     const principal = await verifier(env).verify(await sign(token));
     expect(principal.subject).toBe('operator-1');
@@ -61,7 +62,7 @@ describe('TokenVerifier', () => {
     ['HS512', { JWT_SECRET: SECRET }, { alg: 'HS512' }],
     ['no exp', { JWT_SECRET: SECRET }, { claims: { exp: undefined } }],
     ['an exp that is no number', { JWT_SECRET: SECRET }, { claims: { exp: 'never' } }],
-    ['an nbf that is still to come', { JWT_SECRET: SECRET }, { claims: { nbf: now() + 60 } }],
+    ['an nbf that is still to come', { JWT_SECRET: SECRET }, { claims: { nbf: now() + 30 } }],
     [
       'the public key passed off as an HS256 secret',
       { JWT_PUBLIC_KEY: pem(rsa.publicKey) },
@@ -97,10 +98,11 @@ describe('TokenVerifier', () => {
   });
 
   it('says that a token has expired', async () => {
-    const expired = await sign({ expiresIn: -60 });
-    await expect(verifier({ JWT_SECRET: SECRET }).verify(expired)).rejects.toThrow(
-      new InvalidTokenError('The token has expired.'),
-    );
+    for (const expiresIn of [-6, -60]) {
+      await expect(verifier({ JWT_SECRET: SECRET }).verify(await sign({ expiresIn }))).rejects.toThrow(
+        new InvalidTokenError('The token has expired.'),
+      );
+    }
   });
 
   it('refuses a token without a signature', async () => {
@@ -115,27 +117,128 @@ describe('TokenVerifier', () => {
     await expect(verifier({ JWT_SECRET: SECRET }).verify(token)).rejects.toThrow(InvalidTokenError);
   });
 
-  it('takes the keys of a key server, and no secret', async () => {
-    const keys = [
-      { ...(await exportJWK(rsa.publicKey)), kid: 'rsa' },
-      { ...(await exportJWK(ec.publicKey)), kid: 'ec' },
-    ];
-    const server = createServer((_request, response) => response.end(JSON.stringify({ keys }))).listen(0);
-    await once(server, 'listening');
-    const { port } = server.address() as AddressInfo;
-    const remote = verifier({ JWT_JWKS_URI: `http://127.0.0.1:${port}/jwks` });
-    try {
-      const byRsa = await sign({ alg: 'RS256', key: rsa.privateKey, header: { kid: 'rsa' } });
-      const byEc = await sign({ alg: 'ES256', key: ec.privateKey, header: { kid: 'ec' } });
-      const foreign = await sign({ alg: 'RS256', key: otherRsa.privateKey, header: { kid: 'rsa' } });
-      await expect(remote.verify(byRsa)).resolves.toMatchObject({ subject: 'operator-1' });
-      await expect(remote.verify(byEc)).resolves.toMatchObject({ subject: 'operator-1' });
-      await expect(remote.verify(foreign)).rejects.toThrow(InvalidTokenError);
-      await expect(remote.verify(await sign({}))).rejects.toThrow(InvalidTokenError);
-    } finally {
+  describe('with a key server', () => {
+    const MINUTE_MS = 60_000;
+    let keys: object[];
+    let status: number;
+    let asked: number;
+    let server: Server;
+    let remote: TokenVerifier;
+    let later: number;
+
+    beforeEach(async () => {
+      keys = [await jwk(rsa.publicKey, 'rsa'), await jwk(ec.publicKey, 'ec')];
+      status = 200;
+      asked = 0;
+      server = createServer((_request, response) => {
+        asked += 1;
+        response.writeHead(status).end(JSON.stringify({ keys }));
+      }).listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      const { port } = server.address() as AddressInfo;
+      remote = verifier({ JWT_JWKS_URI: `http://127.0.0.1:${port}/jwks` });
+      later = 0;
+      // What jose measures the age of the keys by; the times in tokens it takes from `new Date()`.
+      const real = Date.now.bind(Date);
+      jest.spyOn(Date, 'now').mockImplementation(() => real() + later);
+    });
+    afterEach(() => {
+      jest.restoreAllMocks();
       server.close();
       server.closeAllConnections();
-    }
+    });
+
+    const jwk = async (key: KeyObject, kid?: string): Promise<object> => ({
+      ...(await exportJWK(key)),
+      ...(kid !== undefined && { kid }),
+    });
+    const byRsa = (more: Token = {}): Promise<string> =>
+      sign({ alg: 'RS256', key: rsa.privateKey, header: { kid: 'rsa' }, ...more });
+    const byNewKey = (): Promise<string> =>
+      sign({ alg: 'RS256', key: otherRsa.privateKey, header: { kid: 'new' } });
+
+    it('takes RS256 and ES256 by its keys, which it asks for once', async () => {
+      const tokens = [await byRsa(), await sign({ alg: 'ES256', key: ec.privateKey, header: { kid: 'ec' } })];
+      for (const round of [tokens, tokens, tokens]) {
+        const principals = await Promise.all(round.map((token) => remote.verify(token)));
+        expect(principals.map(({ subject }) => subject)).toEqual(['operator-1', 'operator-1']);
+      }
+      expect(asked).toBe(1);
+    });
+
+    it.each<[string, () => Promise<string>]>([
+      ['a key it does not have', () => byRsa({ key: otherRsa.privateKey })],
+      ['HS256 by a secret', () => sign({})],
+      [
+        'its public key passed off as an HS256 secret',
+        () => byRsa({ alg: 'HS256', key: hmac(pem(rsa.publicKey)) }),
+      ],
+      ['PS256', () => byRsa({ alg: 'PS256' })],
+      ['RS512', () => byRsa({ alg: 'RS512' })],
+      [
+        'a key of the address in the header of the token',
+        () => byRsa({ key: otherRsa.privateKey, header: { kid: 'rsa', jku: 'http://127.0.0.1:9/jwks' } }),
+      ],
+      ['the kid of the other key', () => byRsa({ header: { kid: 'ec' } })],
+      ['no exp', () => byRsa({ claims: { exp: undefined } })],
+    ])('refuses %s', async (_what, token) => {
+      await expect(remote.verify(await token())).rejects.toThrow(InvalidTokenError);
+    });
+
+    it('refuses a token without a signature', async () => {
+      const [, payload] = (await byRsa()).split('.');
+      for (const alg of ['none', 'None', 'RS256']) {
+        const header = Buffer.from(JSON.stringify({ alg, kid: 'rsa' })).toString('base64url');
+        await expect(remote.verify(`${header}.${payload}.`)).rejects.toThrow(InvalidTokenError);
+      }
+    });
+
+    it('takes a symmetric key in its answer for none', async () => {
+      keys = [{ kty: 'oct', kid: 'rsa', k: Buffer.from(SECRET).toString('base64url') }];
+      await expect(remote.verify(await sign({ header: { kid: 'rsa' } }))).rejects.toThrow(InvalidTokenError);
+    });
+
+    it('follows a rotation, and asks for unknown keys twice a minute at most', async () => {
+      await remote.verify(await byRsa());
+      keys = [...keys, await jwk(otherRsa.publicKey, 'new')];
+      for (let attempt = 0; attempt < 20; attempt += 1)
+        await expect(remote.verify(await byNewKey())).rejects.toThrow(InvalidTokenError);
+      expect(asked).toBe(1);
+      later = 0.6 * MINUTE_MS;
+      await expect(remote.verify(await byNewKey())).resolves.toBeDefined();
+      await expect(remote.verify(await byRsa())).resolves.toBeDefined();
+      expect(asked).toBe(2);
+    });
+
+    it('refuses a key that has been withdrawn, after ten minutes', async () => {
+      await remote.verify(await byRsa());
+      keys = keys.slice(1);
+      later = 9 * MINUTE_MS;
+      await expect(remote.verify(await byRsa())).resolves.toBeDefined();
+      later = 11 * MINUTE_MS;
+      await expect(remote.verify(await byRsa())).rejects.toThrow(InvalidTokenError);
+    });
+
+    it('knows the keys without a kid apart, also while there are two', async () => {
+      keys = [await jwk(otherRsa.publicKey), await jwk(rsa.publicKey)];
+      await expect(remote.verify(await byRsa({ header: {} }))).resolves.toBeDefined();
+      await expect(remote.verify(await byRsa({ header: {}, expiresIn: -60 }))).rejects.toThrow('expired');
+      const third = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
+      await expect(remote.verify(await byRsa({ header: {}, key: third }))).rejects.toThrow(InvalidTokenError);
+    });
+
+    it('does not call a token bad while it can not be asked, and goes on with the keys it has', async () => {
+      const unavailable = expect.objectContaining({ kind: 'unavailable', code: 'key_server_unavailable' });
+      status = 500;
+      await expect(remote.verify(await byRsa())).rejects.toEqual(unavailable);
+      status = 200;
+      await expect(remote.verify(await byRsa())).resolves.toBeDefined();
+      server.close();
+      server.closeAllConnections();
+      await expect(remote.verify(await byRsa())).resolves.toBeDefined();
+      later = 11 * MINUTE_MS;
+      await expect(remote.verify(await byRsa())).rejects.toEqual(unavailable);
+    });
   });
 });
 

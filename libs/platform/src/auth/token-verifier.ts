@@ -1,11 +1,23 @@
 import { createPublicKey, createSecretKey, type KeyObject } from 'node:crypto';
-import { createRemoteJWKSet, jwtVerify, type JWTVerifyGetKey, type JWTVerifyOptions } from 'jose';
+import {
+  createRemoteJWKSet,
+  errors,
+  jwtVerify,
+  type JWTPayload,
+  type JWTVerifyGetKey,
+  type JWTVerifyOptions,
+} from 'jose';
 import type { Config } from '../config/config.js';
 import { jwtSecret } from '../config/dev-secret.js';
-import { Principal } from '#kernel';
+import { DomainError, Principal } from '#kernel';
 
 /** Clocks of two machines may differ by this much. */
 const CLOCK_TOLERANCE_SECONDS = 5;
+/** How long the key server's keys hold: one that is withdrawn there is refused here after this time. */
+const KEYS_HOLD_MS = 10 * 60_000;
+/** A key not seen before is asked for at most this often, so that made-up ones are no load on the key server. */
+const ASK_FOR_KEYS_EVERY_MS = 30_000;
+const KEY_SERVER_WITHIN_MS = 5_000;
 
 /** The token is missing, malformed, expired, or not signed by the key. `message` says which, without the token. */
 export class InvalidTokenError extends Error {
@@ -27,7 +39,7 @@ export class TokenVerifier {
     const { publicKey, jwksUri, issuer, audience } = config.auth;
     let algorithms: string[];
     if (jwksUri !== undefined) {
-      this.key = createRemoteJWKSet(new URL(jwksUri));
+      this.key = keysOf(jwksUri);
       algorithms = ['RS256', 'ES256'];
     } else if (publicKey !== undefined) {
       const key = createPublicKey(publicKey);
@@ -48,22 +60,63 @@ export class TokenVerifier {
 
   /**
    * @param token compact JWS, without the word Bearer.
-   * @throws InvalidTokenError when it can't be trusted.
+   * @throws InvalidTokenError when it can't be trusted; DomainError unavailable when the key server can't be asked.
    */
   async verify(token: string): Promise<Principal> {
     try {
-      const { payload } =
-        typeof this.key === 'function'
-          ? await jwtVerify(token, this.key, this.options)
-          : await jwtVerify(token, this.key, this.options);
-      return Principal.fromClaims(payload);
+      return Principal.fromClaims(await this.check(token));
     } catch (error) {
+      if (error instanceof DomainError) throw error;
       const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
       throw new InvalidTokenError(
         code === 'ERR_JWT_EXPIRED' ? 'The token has expired.' : 'The token is not valid for this service.',
       );
     }
   }
+
+  private async check(token: string): Promise<JWTPayload> {
+    const { key, options } = this;
+    if (typeof key !== 'function') return (await jwtVerify(token, key, options)).payload;
+    try {
+      return (await jwtVerify(token, key, options)).payload;
+    } catch (error) {
+      if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error;
+      // Neither token nor keys carry a `kid`, and a rotation is under way.
+      let last: unknown = error;
+      for await (const candidate of error) {
+        try {
+          return (await jwtVerify(token, candidate, options)).payload;
+        } catch (failure) {
+          if (!(failure instanceof errors.JWSSignatureVerificationFailed)) throw failure;
+          last = failure;
+        }
+      }
+      throw last;
+    }
+  }
+}
+
+/** The keys at a JWKS address (RFC 7517): fetched when needed, remembered for a while. */
+function keysOf(address: string): JWTVerifyGetKey {
+  const keys = createRemoteJWKSet(new URL(address), {
+    cacheMaxAge: KEYS_HOLD_MS,
+    cooldownDuration: ASK_FOR_KEYS_EVERY_MS,
+    timeoutDuration: KEY_SERVER_WITHIN_MS,
+  });
+  return async (header, token) => {
+    try {
+      return await keys(header, token);
+    } catch (error) {
+      if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys)
+        throw error;
+      // The token may well be good: whoever holds it should keep it and come back.
+      throw new DomainError(
+        'unavailable',
+        'key_server_unavailable',
+        'Tokens can not be checked at the moment: the key server does not answer.',
+      );
+    }
+  };
 }
 
 /** The token of an `Authorization: Bearer` header (RFC 6750, section 2.1), or null. */

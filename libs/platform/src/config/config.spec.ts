@@ -43,6 +43,9 @@ const PRODUCTION: Env = {
   ALLOW_INSECURE_TRANSPORT: 'true',
 };
 
+/** On top of PRODUCTION: nothing goes out in plaintext. */
+const ENCRYPTED: Env = { ALLOW_INSECURE_TRANSPORT: 'false', MQTT_TLS: 'true' };
+
 describe('parseConfig', () => {
   it('needs nothing: servers are embedded and listen on loopback', () => {
     expect(parseConfig({})).toMatchObject({
@@ -105,6 +108,13 @@ describe('parseConfig', () => {
     expect(parseConfig({ READINGS_RETENTION: text }).readingsRetention).toBe(ms);
   });
 
+  it.each([
+    ['2', 2],
+    ['loopback, 10.0.0.0/8,fd00::/8', ['loopback', '10.0.0.0/8', 'fd00::/8']],
+  ])('trusts the proxies %s', (text, proxies) => {
+    expect(parseConfig({ TRUST_PROXY: text }).http.trustProxy).toEqual(proxies);
+  });
+
   it('reads a PEM key written on one line', () => {
     expect(parseConfig({ JWT_PUBLIC_KEY: P256.trim().replaceAll('\n', '\\n') }).auth.publicKey).toBe(
       P256.trim(),
@@ -131,11 +141,27 @@ describe('parseConfig', () => {
     ['ALLOW_INSECURE_TRANSPORT', 'yes'],
     ['WS_ALLOW_ANONYMOUS', '1'],
     ['WS_MAX_BUFFER', '-1'],
+    ['WS_MAX_CLIENTS', '0'],
+    ['WS_MAX_CLIENTS_PER_TOKEN', '0'],
+    ['WS_PING_INTERVAL', '0s'],
     ['READINGS_RETENTION', '23h'],
     ['READINGS_RETENTION', '36501d'],
     ['READINGS_RETENTION', '1y'],
     ['DEVICE_OFFLINE_AFTER', '5'],
     ['COMMAND_EXPIRES_AFTER', 'never'],
+    ['DATABASE_URL', 'postgresql://localhost/mqtt_db?sslmode=verify-full&sslrootcert=/nowhere/ca.pem'],
+    ['MQTT_TLS', 'yes'],
+    ['MQTT_TLS_CA', '/nowhere/ca.pem'],
+    ['TLS_CERT', '/nowhere/cert.pem'],
+    ['CORS_ORIGINS', '*'],
+    ['CORS_ORIGINS', 'https://ward.example,https://ward.example/console'],
+    ['CORS_ORIGINS', 'null'],
+    ['TRUST_PROXY', 'true'],
+    ['TRUST_PROXY', '0'],
+    ['TRUST_PROXY', '10.0.0.0/33'],
+    ['TRUST_PROXY', '10.0.0.1,proxy.example'],
+    ['RATE_LIMIT_PER_IP', '-1'],
+    ['HTTP_REQUEST_TIMEOUT', '10ms'],
     ['JWT_JWKS_URI', 'keys.example/jwks.json'],
     ['JWT_JWKS_URI', 'file:///etc/jwks.json'],
     ['JWT_PUBLIC_KEY', 'ssh-rsa AAAA'],
@@ -172,6 +198,12 @@ describe('parseConfig', () => {
       { ...PRODUCTION, MQTT_HTTP_AUTH_SECRET: 's'.repeat(31) },
       'MQTT_HTTP_AUTH_SECRET: production needs at least 32',
     ],
+    [{ MQTT_TLS: 'true' }, 'the embedded broker speaks no TLS'],
+    [{ ...SEED, MQTT_TLS_CA: __filename }, 'expected MQTT_TLS=true'],
+    [{ ...SEED, MQTT_TLS: 'true', MQTT_TLS_CA: __filename }, 'expected PEM certificates'],
+    [{ ...SEED, MQTT_TLS: 'true', MQTT_TLS_CERT: __filename }, 'expected both of them or neither'],
+    [{ TLS_KEY: __filename }, 'expected both of them or neither'],
+    [{ TLS_CERT: __filename, TLS_KEY: __filename }, 'the key that belongs to it'],
     [{ JWT_SECRET: 'x', JWT_JWKS_URI: 'https://keys.example/jwks' }, 'expected one of them'],
   ])('refuses what does not go together: %j', (env, problem) => {
     expect(problemsOf(env)).toEqual([expect.stringContaining(problem)]);
@@ -225,10 +257,14 @@ describe('NODE_ENV=production', () => {
   it.each<[string, Env]>([
     ['DATABASE_URL', { DATABASE_URL: '' }],
     ['MQTT_BROKER_HOST', { MQTT_BROKER_HOST: '' }],
-    ['MQTT_BROKER_HOST', { ALLOW_INSECURE_TRANSPORT: '' }],
+    ['MQTT_TLS', { ALLOW_INSECURE_TRANSPORT: '' }],
     ['MQTT_USERNAME', { MQTT_USERNAME: '' }],
     ['MQTT_PASSWORD', { MQTT_PASSWORD: '' }],
     ['MQTT_PASSWORD', { MQTT_PASSWORD: 'mqtt_password' }],
+    ['JWT_JWKS_URI', { JWT_SECRET: '', JWT_JWKS_URI: 'http://keys.example/jwks', ...ENCRYPTED }],
+    ['DATABASE_URL', { DATABASE_URL: 'postgresql://mqtt:%70ostgres@db.example/mqtt_db' }],
+    ['DATABASE_URL', { DATABASE_URL: 'postgresql://mqtt:secret@db.example/mqtt_db?password=postgres' }],
+    ['NODE_TLS_REJECT_UNAUTHORIZED', { NODE_TLS_REJECT_UNAUTHORIZED: '0' }],
     ['JWT_SECRET', { JWT_SECRET: '' }],
     ['JWT_SECRET', { JWT_SECRET: 's'.repeat(31) }],
     ['WS_ALLOW_ANONYMOUS', { WS_ALLOW_ANONYMOUS: 'true' }],
@@ -236,7 +272,12 @@ describe('NODE_ENV=production', () => {
     expect(problemsOf({ ...PRODUCTION, ...env })).toEqual([expect.stringMatching(`^${name}\\b`)]);
   });
 
-  it.each(['?sslmode=require', '?sslmode=disable', ''])(
+  it('serves with every connection encrypted, and a certificate in the place of an account', () => {
+    expect(problemsOf({ ...PRODUCTION, ...ENCRYPTED })).toEqual([]);
+    expect(problemsOf({ ...PRODUCTION, ...ENCRYPTED, MQTT_USERNAME: '', MQTT_PASSWORD: '' })).toHaveLength(2);
+  });
+
+  it.each(['?sslmode=require', '?sslmode=disable', '?sslmode=verify-full&sslmode=no-verify', ''])(
     'refuses a database connection that is not verified (%j) unless told otherwise',
     (query) => {
       const env = { ...PRODUCTION, DATABASE_URL: `postgresql://mqtt:secret@db.example/mqtt_db${query}` };

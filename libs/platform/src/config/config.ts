@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseEnv } from 'node:util';
+import { tlsFilesProblem, type TlsFiles } from '../tls/tls-files.js';
 import { parseVariables, VARIABLES, type Environment } from './variables.js';
 
 /** How the service reaches its broker. `host` undefined: the embedded broker. */
@@ -15,6 +16,8 @@ export interface MqttConfig {
   readonly inflight: number;
   /** Undefined: this client id's session gets every message. */
   readonly sharedGroup: string | undefined;
+  /** Undefined: plaintext. */
+  readonly tls: TlsFiles | undefined;
   readonly topics: {
     readonly data: string;
     readonly status: string;
@@ -34,11 +37,25 @@ export interface AuthConfig {
   readonly audience: string | undefined;
 }
 
+/** What HTTP clients may do. */
+interface HttpConfig {
+  /** How many proxies in a row, or which, tell who the client is; undefined: none. */
+  readonly trustProxy: number | readonly string[] | undefined;
+  readonly corsOrigins: readonly string[];
+  /** Requests a minute; 0: no limit. */
+  readonly perIp: number;
+  readonly perToken: number;
+  readonly requestTimeout: number;
+}
+
 /** The whole configuration: read once at the start, frozen, injected by this type. Durations are in milliseconds. */
 export abstract class Config {
   abstract readonly production: boolean;
   abstract readonly host: string;
   abstract readonly port: number;
+  /** Undefined: plain HTTP. */
+  abstract readonly tls: TlsFiles | undefined;
+  abstract readonly http: HttpConfig;
   abstract readonly logLevel: Environment['LOG_LEVEL'];
   abstract readonly dataDir: string;
   /** Undefined: the embedded PostgreSQL, whose address is known once it runs. */
@@ -60,6 +77,9 @@ export abstract class Config {
     /** Pages served from any loopback origin may connect: the embedded default only. */
     readonly allowLoopbackOrigins: boolean;
     readonly maxBuffer: number;
+    readonly maxClients: number;
+    readonly maxClientsPerToken: number;
+    readonly pingInterval: number;
   };
   abstract readonly shutdownTimeout: number;
 }
@@ -102,6 +122,9 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
   const wrong: string[] = [];
   const values = parseVariables(env, wrong);
   const problems: string[] = [];
+  if (values.NODE_ENV === 'production' && env['NODE_TLS_REJECT_UNAUTHORIZED'] === '0') {
+    problems.push('NODE_TLS_REJECT_UNAUTHORIZED: production checks certificates');
+  }
 
   const production = values.NODE_ENV === 'production';
   const databaseEmbedded = values.DATABASE_URL === undefined;
@@ -142,6 +165,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
       'MQTT_SHARED_GROUP: the embedded broker has no shared subscriptions (set MQTT_BROKER_HOST)',
     );
   }
+  problems.push(...tlsProblems(values, brokerEmbedded));
   const keySources = ['JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWT_JWKS_URI'] as const;
   if (keySources.filter((name) => values[name] !== undefined).length > 1) {
     problems.push(`${keySources.join(', ')}: expected one of them, not several`);
@@ -156,6 +180,17 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     production,
     host,
     port: values.PORT,
+    tls:
+      values.TLS_CERT === undefined
+        ? undefined
+        : { ca: undefined, cert: values.TLS_CERT, key: values.TLS_KEY },
+    http: {
+      trustProxy: values.TRUST_PROXY,
+      corsOrigins: values.CORS_ORIGINS,
+      perIp: values.RATE_LIMIT_PER_IP,
+      perToken: values.RATE_LIMIT_PER_TOKEN,
+      requestTimeout: values.HTTP_REQUEST_TIMEOUT,
+    },
     logLevel: values.LOG_LEVEL,
     dataDir: resolve(values.DATA_DIR),
     databaseUrl: values.DATABASE_URL,
@@ -170,6 +205,9 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
       protocolVersion: brokerEmbedded || values.MQTT_PROTOCOL_VERSION === '3.1.1' ? 4 : 5,
       inflight: values.MQTT_INFLIGHT,
       sharedGroup: values.MQTT_SHARED_GROUP,
+      tls: values.MQTT_TLS
+        ? { ca: values.MQTT_TLS_CA, cert: values.MQTT_TLS_CERT, key: values.MQTT_TLS_KEY }
+        : undefined,
       topics,
     },
     brokerAccess,
@@ -190,9 +228,38 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
       allowedOrigins: values.WS_ALLOWED_ORIGINS,
       allowLoopbackOrigins: embeddedDefault,
       maxBuffer: values.WS_MAX_BUFFER,
+      maxClients: values.WS_MAX_CLIENTS,
+      maxClientsPerToken: values.WS_MAX_CLIENTS_PER_TOKEN,
+      pingInterval: values.WS_PING_INTERVAL,
     },
     shutdownTimeout: values.SHUTDOWN_TIMEOUT,
   });
+}
+
+/** Certificates that do not fit, and TLS half asked for: nothing goes out in plaintext that was meant to be encrypted. */
+function tlsProblems(values: Environment, brokerEmbedded: boolean): string[] {
+  const problems: string[] = [];
+  if (values.MQTT_TLS && brokerEmbedded) {
+    problems.push('MQTT_TLS: the embedded broker speaks no TLS (set MQTT_BROKER_HOST)');
+  }
+  const unused = (['MQTT_TLS_CA', 'MQTT_TLS_CERT', 'MQTT_TLS_KEY'] as const).filter(
+    (name) => values[name] !== undefined,
+  );
+  if (!values.MQTT_TLS && unused.length > 0) problems.push(`${unused.join(', ')}: expected MQTT_TLS=true`);
+  for (const prefix of ['', 'MQTT_'] as const) {
+    const [cert, key] = [`${prefix}TLS_CERT`, `${prefix}TLS_KEY`] as const;
+    if ((values[cert] === undefined) !== (values[key] === undefined)) {
+      problems.push(`${cert}, ${key}: expected both of them or neither`);
+      continue;
+    }
+    const ca = prefix === '' ? undefined : values.MQTT_TLS_CA;
+    const problem = tlsFilesProblem({ ca, cert: values[cert], key: values[key] });
+    if (problem === null || (prefix === 'MQTT_' && !values.MQTT_TLS)) continue;
+    problems.push(
+      problem === 'ca' ? 'MQTT_TLS_CA: expected PEM certificates' : `${cert}, ${key}: ${problem}`,
+    );
+  }
+  return problems;
 }
 
 /** What NODE_ENV=production refuses (contract, "Start"). */
@@ -205,17 +272,23 @@ function productionProblems(values: Environment): string[] {
   }
   if (values.MQTT_BROKER_HOST === undefined) {
     problems.push('MQTT_BROKER_HOST: production needs a broker of its own, not the embedded one');
-  } else if (!values.ALLOW_INSECURE_TRANSPORT) {
-    problems.push(
-      'MQTT_BROKER_HOST: the connection is plaintext; on a private network say ALLOW_INSECURE_TRANSPORT=true',
-    );
+  } else if (!values.MQTT_TLS && !values.ALLOW_INSECURE_TRANSPORT) {
+    problems.push('MQTT_TLS: production needs true, or ALLOW_INSECURE_TRANSPORT=true on a private network');
   }
-  if (values.DATABASE_URL !== undefined && new URL(values.DATABASE_URL).password === SEED_DATABASE_PASSWORD) {
+  if (values.JWT_JWKS_URI?.startsWith('http:') && !values.ALLOW_INSECURE_TRANSPORT) {
+    problems.push('JWT_JWKS_URI: production needs https, or ALLOW_INSECURE_TRANSPORT=true');
+  }
+  if (values.DATABASE_URL !== undefined && databasePassword(values.DATABASE_URL) === SEED_DATABASE_PASSWORD) {
     problems.push('DATABASE_URL: production needs a password that is not the default');
   }
-  if (values.MQTT_USERNAME === undefined)
+  // A certificate can stand for the account.
+  const withCertificate = values.MQTT_TLS && values.MQTT_TLS_CERT !== undefined;
+  if (values.MQTT_USERNAME === undefined && !withCertificate)
     problems.push('MQTT_USERNAME: production needs an account at the broker');
-  if (values.MQTT_PASSWORD === undefined || values.MQTT_PASSWORD === VARIABLES.MQTT_PASSWORD.default) {
+  if (
+    (values.MQTT_PASSWORD === undefined && !withCertificate) ||
+    values.MQTT_PASSWORD === VARIABLES.MQTT_PASSWORD.default
+  ) {
     problems.push('MQTT_PASSWORD: production needs a password that is not the default');
   }
   if (
@@ -241,7 +314,14 @@ function isLoopback(host: string): boolean {
 }
 
 function isTlsDatabase(url: string): boolean {
-  return new URL(url).searchParams.get('sslmode') === 'verify-full';
+  const modes = new URL(url).searchParams.getAll('sslmode');
+  // Of several, the driver takes the last.
+  return modes.length > 0 && modes.every((mode) => mode === 'verify-full');
+}
+
+function databasePassword(url: string): string {
+  const { password, searchParams } = new URL(url);
+  return searchParams.get('password') ?? decodeURIComponent(password);
 }
 
 function deepFreeze<T extends object>(value: T): T {

@@ -1,4 +1,6 @@
 import { createPublicKey } from 'node:crypto';
+import { accessSync, constants } from 'node:fs';
+import { isIP } from 'node:net';
 import { parseDuration } from '#kernel';
 
 /** One environment variable: its name is the key it stands under in {@link VARIABLES}. */
@@ -64,11 +66,43 @@ const retention = (value: string): number => {
   return ms;
 };
 
+const secondsToAnHour = (value: string): number => {
+  const ms = parseDuration(value);
+  if (ms === null || ms < 1_000 || ms > 3_600_000) throw new Error('expected a duration from 1s to 1h');
+  return ms;
+};
+
 const list = (value: string): readonly string[] =>
   value
     .split(',')
     .map((item) => item.trim())
     .filter((item) => item !== '');
+
+/** Origins as browsers send them: scheme, host, and a port that is not the scheme's own. */
+const origins = (value: string): readonly string[] => {
+  const items = list(value);
+  if (!items.every((item) => /^https?:/.test(item) && URL.canParse(item) && new URL(item).origin === item)) {
+    throw new Error('expected origins such as https://ward.example, comma-separated');
+  }
+  return items;
+};
+
+/** Which proxies may say who the client is: a number of hops, or where they are. Not all: anyone could claim any address. */
+const proxies = (value: string): number | readonly string[] => {
+  if (/^[1-9]$/.test(value)) return Number(value);
+  const items = list(value);
+  if (!items.every((item) => /^(loopback|linklocal|uniquelocal)$/.test(item) || isNetwork(item))) {
+    throw new Error('expected a number of hops (1-9), or addresses and networks, or loopback, uniquelocal');
+  }
+  return items;
+};
+
+function isNetwork(text: string): boolean {
+  const [address = '', bits, more] = text.split('/');
+  const version = isIP(address);
+  if (version === 0 || more !== undefined) return false;
+  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128));
+}
 
 /** A device topic: exactly one `+`, which stands for the device id, and no `#`. */
 const deviceTopic = (value: string): string => {
@@ -100,6 +134,11 @@ const postgresUrl = (value: string): string => {
   if (!/^postgres(ql)?:\/\//.test(value) || !URL.canParse(value)) {
     throw new Error('expected postgresql://user:password@host:port/database');
   }
+  for (const name of ['sslrootcert', 'sslcert', 'sslkey']) {
+    for (const path of new URL(value).searchParams.getAll(name)) {
+      if (!isReadable(path)) throw new Error(`expected ${name} to be the path of a file that can be read`);
+    }
+  }
   return value;
 };
 
@@ -119,6 +158,21 @@ const publicKey = (value: string): string => {
   }
   throw new Error('expected a PEM public key, RSA or P-256');
 };
+
+/** The path of a file that is there and may be read. */
+const file = (value: string): string => {
+  if (!isReadable(value)) throw new Error('expected the path of a file that can be read');
+  return value;
+};
+
+function isReadable(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 /** Every variable the service reads, the seed's first and under the seed's names. */
 export const VARIABLES = {
@@ -170,6 +224,22 @@ export const VARIABLES = {
     'several replicas share the messages by $share/<group>/..., each with an MQTT_CLIENT_ID of its own; unset: one takes all',
     optional(sharedGroup),
   ),
+  MQTT_TLS: variable(
+    'false',
+    'true: the broker is reached by TLS only, at MQTT_BROKER_PORT (8883 as a rule)',
+    boolean,
+  ),
+  MQTT_TLS_CA: variable(
+    '',
+    "PEM file of who may have signed the broker's certificate; unset: the authorities Node.js knows",
+    optional(file),
+  ),
+  MQTT_TLS_CERT: variable(
+    '',
+    "PEM file of the service's own certificate for the broker, with its chain",
+    optional(file),
+  ),
+  MQTT_TLS_KEY: variable('', 'PEM file of its private key', optional(file)),
   BROKER_ACCESS: variable(
     '',
     'how device accounts are kept: embedded, mosquitto-dynsec, http or none; unset: embedded with the embedded broker, else none',
@@ -184,6 +254,37 @@ export const VARIABLES = {
     '',
     'address to listen on; unset: 127.0.0.1 with an embedded server, else 0.0.0.0',
     optional(text),
+  ),
+  TLS_CERT: variable(
+    '',
+    'PEM file of the certificate for HTTPS and WSS, with its chain; unset: plain HTTP, for a proxy that adds TLS',
+    optional(file),
+  ),
+  TLS_KEY: variable('', 'PEM file of its private key', optional(file)),
+  TRUST_PROXY: variable(
+    '',
+    'proxies that tell who the client is (X-Forwarded-For): how many in a row, or their addresses; unset: none does',
+    optional(proxies),
+  ),
+  CORS_ORIGINS: variable(
+    '',
+    'origins whose pages may use the REST API, comma-separated; unset: only its own',
+    origins,
+  ),
+  RATE_LIMIT_PER_IP: variable(
+    '6000',
+    'HTTP requests a minute from one address, at most; health and metrics are not counted; 0: no limit',
+    integer(0, 10_000_000),
+  ),
+  RATE_LIMIT_PER_TOKEN: variable(
+    '1200',
+    'HTTP requests a minute with one token, at most; 0: no limit',
+    integer(0, 10_000_000),
+  ),
+  HTTP_REQUEST_TIMEOUT: variable(
+    '30s',
+    'how long a client may take to send a request; its headers, a third of that',
+    secondsToAnHour,
   ),
   DATA_DIR: variable('.data', 'folder for embedded data and development secrets', text),
   NODE_ENV: variable(
@@ -241,6 +342,21 @@ export const VARIABLES = {
     '1048576',
     'bytes a slow WebSocket client may be behind before it is closed with 1013',
     integer(1_024, 1_073_741_824),
+  ),
+  WS_MAX_CLIENTS: variable(
+    '10000',
+    'WebSocket connections at once; one more is closed with 1013',
+    integer(1, 1_000_000),
+  ),
+  WS_MAX_CLIENTS_PER_TOKEN: variable(
+    '20',
+    'WebSocket connections at once with one token; one more is closed with 4429',
+    integer(1, 1_000_000),
+  ),
+  WS_PING_INTERVAL: variable(
+    '30s',
+    'how often WebSocket clients are pinged; one that has not answered by the next ping is dropped',
+    secondsToAnHour,
   ),
   SHUTDOWN_TIMEOUT: variable('15s', 'time to finish what has begun when told to stop', duration),
 } as const;

@@ -7,6 +7,9 @@ import type { Request, Response } from 'express';
 /** Copied there by the build (scripts/ensure.mjs), so that the running service needs no documentation packages. */
 const REDOC_BUNDLE = new URL('../../../../assets/redoc.standalone.js', import.meta.url);
 
+/** The one thing ReDoc would fetch from elsewhere; it does without where the image can't be shown. */
+const REDOC_LOGO = 'https://cdn.redoc.ly/redoc/logo-mini.svg';
+
 /**
  * Serves the OpenAPI document at /openapi.json, Swagger UI at /docs and ReDoc at /redoc.
  * All assets come from installed packages: a hospital network may have no way out.
@@ -33,7 +36,7 @@ export function serveApiDocumentation(app: INestApplication & NestExpressApplica
     swaggerOptions: { persistAuthorization: true },
   });
 
-  const bundle = readFileSync(REDOC_BUNDLE);
+  const bundle = readFileSync(REDOC_BUNDLE, 'utf8').replaceAll(REDOC_LOGO, 'data:,');
   app.getHttpAdapter().get('/redoc/redoc.standalone.js', (_request: Request, response: Response) => {
     response.type('text/javascript').set('Cache-Control', 'public, max-age=86400').send(bundle);
   });

@@ -1,5 +1,13 @@
 import { STATUS_CODES } from 'node:http';
-import { Catch, HttpException, Logger, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common';
+import {
+  Catch,
+  HttpException,
+  Logger,
+  MethodNotAllowedException,
+  NotFoundException,
+  type ArgumentsHost,
+  type ExceptionFilter,
+} from '@nestjs/common';
 import type { Request, Response } from 'express';
 import { DomainError, type DomainErrorKind, type FieldError } from '#kernel';
 import { InvalidTokenError } from '../auth/token-verifier.js';
@@ -22,8 +30,11 @@ const CODE_OF_STATUS: Readonly<Record<number, string>> = {
   404: 'route_not_found',
   405: 'method_not_allowed',
   406: 'not_acceptable',
+  408: 'request_timeout',
   413: 'payload_too_large',
   415: 'unsupported_media_type',
+  429: 'too_many_requests',
+  431: 'headers_too_large',
   503: 'unavailable',
 };
 
@@ -45,7 +56,8 @@ export class ProblemFilter implements ExceptionFilter {
     if (host.getType() !== 'http') throw error;
     const request = host.switchToHttp().getRequest<Request>();
     const response = host.switchToHttp().getResponse<Response>();
-    const finding = examine(error);
+    const allowed = error instanceof NotFoundException ? allowedMethods(request) : [];
+    const finding = examine(allowed.length > 0 ? new MethodNotAllowedException() : error);
     if (finding.status >= 500 && finding.code === 'internal_error') {
       // The message of an unforeseen error may quote values; its stack's frames and code do not.
       const frames =
@@ -59,20 +71,50 @@ export class ProblemFilter implements ExceptionFilter {
       response.destroy();
       return;
     }
+    // RFC 9110, section 15.5.6
+    if (allowed.length > 0) response.setHeader('Allow', allowed.join(', '));
     if (finding.status === 401) response.setHeader('WWW-Authenticate', 'Bearer');
     if (finding.status === 503) response.setHeader('Retry-After', '1');
-    const problem: Problem = {
-      ...finding.members,
-      type: `urn:mqtt-service:problem:${finding.code}`,
-      title: STATUS_CODES[finding.status] ?? 'Error',
-      status: finding.status,
-      detail: finding.detail,
-      instance: request.path,
-      code: finding.code,
-      ...(finding.errors && finding.errors.length > 0 && { errors: [...finding.errors] }),
-    };
-    response.status(finding.status).type('application/problem+json').send(JSON.stringify(problem));
+    response.status(finding.status).type('application/problem+json').send(problemBody(finding, request.path));
   }
+}
+
+/** A problem as it goes over the wire. */
+export function problemBody(finding: Finding, instance?: string): string {
+  const problem: Omit<Problem, 'instance'> & Partial<Problem> = {
+    ...finding.members,
+    type: `urn:mqtt-service:problem:${finding.code}`,
+    title: STATUS_CODES[finding.status] ?? 'Error',
+    status: finding.status,
+    detail: finding.detail,
+    ...(instance !== undefined && { instance }),
+    code: finding.code,
+    ...(finding.errors && finding.errors.length > 0 && { errors: [...finding.errors] }),
+  };
+  return JSON.stringify(problem);
+}
+
+/** The stable code of a status that the framework, or Node itself, answers with. */
+export function codeOfStatus(status: number): string {
+  return CODE_OF_STATUS[status] ?? 'error';
+}
+
+/** What the router knows of an address. */
+interface RouterLayer {
+  readonly route?: { readonly methods: Readonly<Record<string, boolean>> };
+  match(path: string): boolean;
+}
+
+/** The methods an address does answer to, for a request that no route has taken. */
+function allowedMethods(request: Request): string[] {
+  const { stack } = request.app.router as unknown as { readonly stack: readonly RouterLayer[] };
+  const methods = new Set<string>();
+  for (const layer of stack) {
+    if (!layer.route || !layer.match(request.path)) continue;
+    for (const method of Object.keys(layer.route.methods)) methods.add(method.toUpperCase());
+  }
+  if (methods.has('GET')) methods.add('HEAD');
+  return [...methods].sort();
 }
 
 function examine(error: unknown): Finding {
@@ -108,12 +150,13 @@ function clientErrorStatus(error: unknown): number | null {
 
 function codeOf(error: unknown, status: number): string {
   if (status === 400 && isBodyParseError(error)) return 'invalid_json';
-  return CODE_OF_STATUS[status] ?? 'error';
+  return codeOfStatus(status);
 }
 
 function detailOf(error: unknown, status: number): string {
   if (status === 400 && isBodyParseError(error)) return 'The body is not valid JSON.';
   if (status === 413) return 'The body is larger than 100 kB.';
+  if (status === 405) return 'This address does not know this method.';
   if (status === 404) return 'There is nothing at this address.';
   return error instanceof Error ? error.message : (STATUS_CODES[status] ?? 'Error');
 }

@@ -1,9 +1,11 @@
-import { connect as connectTcp, type Socket } from 'node:net';
+import { connect as connectTcp, isIP, Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { connect as connectTls } from 'node:tls';
 import type { IClientOptions, MqttClient } from 'mqtt';
 import type { Logger } from '@nestjs/common';
 import type { Config } from '../config/config.js';
 import { errorCode } from '../database/database-errors.js';
+import { readTlsFiles } from '../tls/tls-files.js';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const GOODBYE_MS = 1_000;
@@ -61,7 +63,24 @@ export async function sayGoodbye(client: MqttClient): Promise<void> {
   await Promise.race([client.endAsync(!client.connected), sleep(GOODBYE_MS, undefined, { ref: false })]);
 }
 
-/** A connection to the broker's port, for clients that bring their own stream. */
+/**
+ * A connection to the broker's port, for clients that bring their own stream. With MQTT_TLS nothing is sent before the
+ * broker's certificate has been checked, its name included.
+ */
 export function openSocket({ mqtt }: Config): Socket {
-  return connectTcp({ host: mqtt.host, port: mqtt.port });
+  const { host, port, tls } = mqtt;
+  if (!tls) return connectTcp({ host, port });
+  try {
+    return connectTls({
+      host,
+      port,
+      // RFC 6066, section 3: an address is no server name.
+      ...(isIP(host) === 0 && { servername: host }),
+      rejectUnauthorized: true,
+      ...readTlsFiles(tls),
+    });
+  } catch (error) {
+    // A file that is just being replaced: reported and tried again like a broker that is away.
+    return new Socket().destroy(error as Error);
+  }
 }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { RawData, WebSocket } from 'ws';
 import { DomainError, type Principal } from '#kernel';
@@ -5,12 +6,15 @@ import { InvalidTokenError, type TokenVerifier } from '#platform';
 import type { FrameFormat, LiveFeed, Watcher } from '../application/live-feed.js';
 import { NO_FILTER, type StreamFilter } from '../domain/stream-filter.js';
 import { parseClientMessage, type ClientMessage } from './live-message.js';
+import type { TokenSeats } from './token-seats.js';
 import { textFrame } from './web-socket-frame.js';
 
 const AUTHENTICATE_WITHIN_MS = 5_000;
 /** The contract's own close code: no token, a bad one, or one that has expired. */
 const UNAUTHENTICATED = 4401;
 const FORBIDDEN = 4403;
+/** A close code of our own, after HTTP's 429: as many connections with this token as there may be. */
+const TOO_MANY = 4429;
 /** RFC 6455 registry, 1013: try again later. */
 const TRY_AGAIN_LATER = 1013;
 /** setTimeout counts in a signed 32-bit integer. */
@@ -29,6 +33,7 @@ export class LiveSession implements Watcher {
   private alive = true;
   private timer: NodeJS.Timeout | undefined;
   private waiting = 0;
+  private seat: string | undefined;
   /** Messages are taken one after the other, also when one has to wait for a key server. */
   private turn: Promise<void> = Promise.resolve();
 
@@ -39,6 +44,7 @@ export class LiveSession implements Watcher {
     private readonly feed: LiveFeed,
     private readonly verifier: TokenVerifier,
     private readonly maxBuffer: number,
+    private readonly seats: TokenSeats,
   ) {}
 
   /** Only called for watchers of the feed, which have an identity. */
@@ -66,6 +72,7 @@ export class LiveSession implements Watcher {
     this.socket.once('close', () => {
       clearTimeout(this.timer);
       this.feed.remove(this);
+      this.seats.leave(this.seat);
     });
     if (token !== null) {
       this.enqueue(() => this.authenticate(token, 'connected'));
@@ -164,10 +171,30 @@ export class LiveSession implements Watcher {
       principal = await this.verifier.verify(token);
     } catch (error) {
       this.feed.remove(this);
+      if (error instanceof DomainError) {
+        this.close(TRY_AGAIN_LATER, error.code);
+        return;
+      }
       this.close(UNAUTHENTICATED, error instanceof InvalidTokenError ? error.message : 'not authenticated');
       return;
     }
+    if (this.socket.readyState !== this.socket.OPEN) return;
+    if (!this.sit(token)) {
+      this.feed.remove(this);
+      this.close(TOO_MANY, 'too many connections with this token');
+      return;
+    }
     this.admit(principal, answer);
+  }
+
+  /** @returns whether there is room for one more connection with this token. */
+  private sit(token: string): boolean {
+    const seat = createHash('sha256').update(token).digest('base64');
+    if (seat === this.seat) return true;
+    if (!this.seats.take(seat)) return false;
+    this.seats.leave(this.seat);
+    this.seat = seat;
+    return true;
   }
 
   private admit(principal: Principal, answer: 'connected' | 'authenticated'): void {

@@ -6,8 +6,12 @@ import { Principal } from '#kernel';
 import { bearerToken, Config, TokenVerifier } from '#platform';
 import { LiveFeed } from '../application/live-feed.js';
 import { LiveSession } from './live-session.js';
+import { TokenSeats } from './token-seats.js';
 
-const PING_EVERY_MS = 30_000;
+/** RFC 6455 registry, 1013: try again later. */
+const TRY_AGAIN_LATER = 1013;
+/** How long a client that is turned away may take to say goodbye. */
+const GOODBYE_MS = 1_000;
 /** RFC 6455, section 7.4.1: the endpoint is going away. */
 const GOING_AWAY = 1001;
 
@@ -17,20 +21,35 @@ const GOING_AWAY = 1001;
 export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplicationShutdown {
   private readonly sessions = new Set<LiveSession>();
   private readonly pings: NodeJS.Timeout;
+  private readonly seats: TokenSeats;
 
   constructor(
     private readonly feed: LiveFeed,
     private readonly verifier: TokenVerifier,
     private readonly config: Config,
   ) {
-    this.pings = setInterval(() => this.sessions.forEach((session) => session.ping()), PING_EVERY_MS);
+    const { pingInterval, maxClientsPerToken } = config.webSocket;
+    this.seats = new TokenSeats(maxClientsPerToken);
+    this.pings = setInterval(() => this.sessions.forEach((session) => session.ping()), pingInterval);
     this.pings.unref();
   }
 
   /** Synchronous on purpose: messages may follow the handshake at once, and must find their listener. */
   handleConnection(socket: WebSocket, request: IncomingMessage): void {
     const { webSocket } = this.config;
-    const session = new LiveSession(socket, request.socket, this.feed, this.verifier, webSocket.maxBuffer);
+    if (this.sessions.size >= webSocket.maxClients) {
+      socket.close(TRY_AGAIN_LATER, 'too many connections');
+      setTimeout(() => socket.terminate(), GOODBYE_MS).unref();
+      return;
+    }
+    const session = new LiveSession(
+      socket,
+      request.socket,
+      this.feed,
+      this.verifier,
+      webSocket.maxBuffer,
+      this.seats,
+    );
     this.sessions.add(session);
     socket.once('close', () => this.sessions.delete(session));
     session.open(tokenOf(request), webSocket.allowAnonymous ? Principal.anonymousViewer() : null);

@@ -1,0 +1,183 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { createDatabase, type TestDatabase } from './support/database.js';
+import { Service } from './support/service.js';
+
+const PER_TOKEN = 5;
+const PER_IP = 12;
+
+describe('HTTP', () => {
+  let database: TestDatabase;
+  let service: Service;
+  let limited: Service;
+
+  beforeAll(async () => {
+    database = await createDatabase();
+    service = await Service.start({
+      DATABASE_URL: database.url,
+      CORS_ORIGINS: 'https://ward.example',
+      HTTP_REQUEST_TIMEOUT: '3s',
+    });
+    limited = await Service.start({
+      DATABASE_URL: database.url,
+      RATE_LIMIT_PER_IP: String(PER_IP),
+      RATE_LIMIT_PER_TOKEN: String(PER_TOKEN),
+      TRUST_PROXY: 'loopback',
+    });
+  });
+  afterAll(async () => {
+    await Promise.all([service.remove(), limited.remove()]);
+    await database.drop();
+  });
+
+  it.each(['/docs', '/redoc', '/devices', '/nowhere'])('sends security headers with %s', async (path) => {
+    const { headers } = await service.get(path);
+    const policy = headers.get('content-security-policy') ?? '';
+    expect(policy).toContain("default-src 'self'");
+    expect(policy).toContain("script-src 'self';");
+    expect(policy).toContain("frame-ancestors 'none'");
+    // It would have browsers ask for HTTPS where there is none.
+    expect(policy).not.toContain('upgrade-insecure-requests');
+    expect(headers.get('strict-transport-security')).toBeNull();
+    expect(headers.get('x-content-type-options')).toBe('nosniff');
+    expect(headers.get('x-powered-by')).toBeNull();
+  });
+
+  it('keeps what needs a token out of caches', async () => {
+    expect((await service.read('/devices')).headers.get('cache-control')).toBe('no-store');
+  });
+
+  it('serves pages that neither run inline scripts nor ask anybody else', async () => {
+    for (const page of ['/docs', '/redoc']) {
+      const { text } = await service.get(page);
+      const scripts = [...text.matchAll(/<script([^>]*)>([\s\S]*?)<\/script>/g)];
+      expect(scripts.length).toBeGreaterThan(0);
+      for (const [, attributes = '', inline = ''] of scripts) {
+        expect(attributes).toContain('src=');
+        expect(inline.trim()).toBe('');
+      }
+    }
+    expect((await service.get('/redoc/redoc.standalone.js')).text).not.toContain('cdn.redoc.ly');
+  });
+
+  it('tells pages of the configured origins, and of no others, that they may ask', async () => {
+    const preflight = async (origin: string): Promise<Headers> => {
+      const headers = {
+        origin,
+        'access-control-request-method': 'POST',
+        'access-control-request-headers': 'authorization,content-type',
+      };
+      return (
+        await fetch(`http://127.0.0.1:${service.port}/devices/register`, { method: 'OPTIONS', headers })
+      ).headers;
+    };
+    const known = await preflight('https://ward.example');
+    expect(known.get('access-control-allow-origin')).toBe('https://ward.example');
+    expect(known.get('access-control-allow-headers')).toContain('Authorization');
+    expect((await preflight('https://evil.example')).get('access-control-allow-origin')).toBeNull();
+    const answer = await service.read('/devices', { origin: 'https://ward.example' });
+    expect(answer.headers.get('access-control-allow-origin')).toBe('https://ward.example');
+    const closed = await limited.get('/docs', { origin: 'https://ward.example' });
+    expect(closed.headers.get('access-control-allow-origin')).toBeNull();
+  });
+
+  it.each([
+    ['DELETE', '/devices', 'GET, HEAD'],
+    ['PUT', '/devices/register', 'GET, HEAD, POST'],
+    ['GET', '/devices/a/command', 'POST'],
+    ['POST', '/health', 'GET, HEAD'],
+    ['POST', '/redoc', 'GET, HEAD'],
+  ])('answers %s %s with 405 and what is allowed', async (method, path, allow) => {
+    const response = await fetch(`http://127.0.0.1:${service.port}${path}`, { method });
+    expect(response.status).toBe(405);
+    for (const name of allow.split(', ')) expect(response.headers.get('allow')?.split(', ')).toContain(name);
+    expect(await response.json()).toMatchObject({ status: 405, code: 'method_not_allowed', instance: path });
+  });
+
+  /** What the service answers to these bytes, until it closes the connection. */
+  const raw = async (...parts: readonly string[]): Promise<{ answer: string; seconds: number }> => {
+    const socket = connect(service.port, '127.0.0.1').on('error', () => undefined);
+    const begun = performance.now();
+    let answer = '';
+    socket.setEncoding('utf8').on('data', (text: string) => {
+      answer += text;
+    });
+    for (const part of parts) socket.write(part);
+    // One byte now and then, as whoever wants to keep the connection for ever would send.
+    const drip = setInterval(() => socket.write('x'), 200);
+    await once(socket, 'close');
+    clearInterval(drip);
+    return { answer, seconds: (performance.now() - begun) / 1_000 };
+  };
+
+  it.each([
+    [
+      'an address of 20 kB',
+      `GET /${'a'.repeat(20_000)} HTTP/1.1\r\nHost: x\r\n\r\n`,
+      431,
+      'headers_too_large',
+    ],
+    ['what is no HTTP', 'HELO ward.example\r\n\r\n', 400, 'bad_request'],
+  ])('answers %s with a problem', async (_what, request, status, code) => {
+    const { answer } = await raw(request);
+    const [head = '', body = ''] = answer.split('\r\n\r\n');
+    expect(head).toContain(`HTTP/1.1 ${status} `);
+    expect(head).toContain('application/problem+json');
+    expect(JSON.parse(body)).toMatchObject({ status, code });
+  });
+
+  it.each([
+    ['headers', 'GET /devices HTTP/1.1\r\nHost: x\r\nX-Slow: ', 1],
+    [
+      'a body',
+      'POST /devices/register HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{',
+      3,
+    ],
+  ])('ends a connection that drips %s', async (_what, request, after) => {
+    const { answer, seconds } = await raw(request);
+    expect(answer === '' || answer.startsWith('HTTP/1.1 408')).toBe(true);
+    expect(seconds).toBeGreaterThan(after - 0.1);
+    expect(seconds).toBeLessThan(after + 5);
+  });
+
+  describe('throttling', () => {
+    const from = (address: string): Record<string, string> => ({ 'x-forwarded-for': address });
+    const times = async (count: number, headers: Record<string, string>): Promise<number[]> => {
+      const answers = [];
+      for (let index = 0; index < count; index += 1) answers.push(await limited.get('/devices', headers));
+      return answers.map(({ status }) => status);
+    };
+
+    it('turns a token away that asks too often, wherever it asks from, and no other', async () => {
+      const busy = `Bearer ${await limited.token({ role: 'viewer' })}`;
+      const answers = [
+        ...(await times(3, { ...from('192.0.2.1'), authorization: busy })),
+        ...(await times(3, { ...from('192.0.2.2'), authorization: busy })),
+      ];
+      expect(answers).toEqual([...Array<number>(PER_TOKEN).fill(200), 429]);
+      const refused = await limited.get('/devices', { ...from('192.0.2.3'), authorization: busy });
+      expect(refused.headers.get('content-type')).toContain('application/problem+json');
+      expect(refused.body).toMatchObject({ status: 429, code: 'too_many_requests' });
+      expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
+      expect(Number(refused.headers.get('retry-after'))).toBeLessThanOrEqual(60);
+      const other = `Bearer ${await limited.token({ role: 'admin' })}`;
+      expect(await times(1, { ...from('192.0.2.1'), authorization: other })).toEqual([200]);
+    });
+
+    it('turns an address away that tries one token after the other, and no other', async () => {
+      const statuses = [];
+      for (let index = 0; index <= PER_IP; index += 1) {
+        statuses.push(...(await times(1, { ...from('192.0.2.9'), authorization: `Bearer guess${index}` })));
+      }
+      expect(statuses).toEqual([...Array<number>(PER_IP).fill(401), 429]);
+      expect(await times(1, from('192.0.2.10'))).toEqual([401]);
+    });
+
+    it('does not count probes and metrics', async () => {
+      for (let index = 0; index <= PER_IP; index += 1) {
+        for (const path of ['/health', '/health/ready', '/metrics'])
+          expect((await limited.get(path, from('192.0.2.20'))).status).toBe(200);
+      }
+    });
+  });
+});

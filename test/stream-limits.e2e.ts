@@ -1,0 +1,115 @@
+import { createDatabase, type TestDatabase } from './support/database.js';
+import { LiveClient } from './support/live-client.js';
+import { Service } from './support/service.js';
+import { TcpProxy } from './support/tcp-proxy.js';
+import { until } from './support/until.js';
+
+const PER_TOKEN = 2;
+const TOTAL = 5;
+
+describe('the limits of the WebSocket', () => {
+  let database: TestDatabase;
+  let service: Service;
+  const clients: LiveClient[] = [];
+
+  beforeAll(async () => {
+    database = await createDatabase();
+    service = await Service.start({
+      DATABASE_URL: database.url,
+      WS_MAX_CLIENTS: String(TOTAL),
+      WS_MAX_CLIENTS_PER_TOKEN: String(PER_TOKEN),
+      WS_PING_INTERVAL: '1s',
+    });
+  });
+  afterEach(async () => {
+    for (const client of clients.splice(0)) client.end();
+    await untilWatched(0);
+  });
+  afterAll(async () => {
+    await service.remove();
+    await database.drop();
+  });
+
+  const untilWatched = (count: number): Promise<true> =>
+    until(
+      `${count} clients`,
+      async () => (await service.get('/health/detailed')).body.info.websocket.clients === count,
+    );
+  const tokenOf = (sub: string): Promise<string> => service.token({ role: 'viewer', ward: sub });
+  const open = async (query = ''): Promise<LiveClient> => {
+    const client = await service.live(query);
+    clients.push(client);
+    return client;
+  };
+  const watch = async (token: string): Promise<LiveClient> => {
+    const client = await open(`?token=${token}`);
+    await client.hear('connected', (data) => data['authenticated'] === true);
+    return client;
+  };
+
+  it('closes one connection too many with the same token with 4429, however it authenticates', async () => {
+    const token = await tokenOf('a');
+    const [first] = [await watch(token), await watch(token)];
+    expect(await (await open(`?token=${token}`)).closed()).toBe(4429);
+    const byMessage = await open();
+    byMessage.say({ event: 'authenticate', data: { token } });
+    expect(await byMessage.closed()).toBe(4429);
+    // Another token has seats of its own, and one that is given up can be taken again.
+    await watch(await tokenOf('b'));
+    first.end();
+    await untilWatched(2);
+    await watch(token);
+  });
+
+  it('gives the seat of the old token up when a connection takes a new one', async () => {
+    const [old, renewed] = [await tokenOf('old'), await tokenOf('new')];
+    const client = await watch(old);
+    await watch(old);
+    client.say({ event: 'authenticate', data: { token: renewed } });
+    await client.hear('authenticated');
+    client.say({ event: 'authenticate', data: { token: renewed } });
+    await until(
+      'the second answer',
+      () => client.messages.filter(({ event }) => event === 'authenticated').length === 2,
+    );
+    await watch(old);
+    await watch(renewed);
+    expect(await (await open(`?token=${renewed}`)).closed()).toBe(4429);
+  });
+
+  it('closes one connection too many in all with 1013', async () => {
+    for (let index = 0; index < TOTAL; index += 1) await watch(await tokenOf(`ward ${index}`));
+    expect(await (await open()).closed()).toBe(1013);
+    clients[0]?.end();
+    await untilWatched(TOTAL - 1);
+    await watch(await tokenOf('last'));
+  });
+
+  it('drops a peer that has fallen silent, and no other', async () => {
+    const proxy = await TcpProxy.to(`tcp://127.0.0.1:${service.port}`);
+    await proxy.mend();
+    const silent = await LiveClient.open(
+      `ws://127.0.0.1:${proxy.port}/ws/mqtt?token=${await tokenOf('silent')}`,
+    );
+    clients.push(silent);
+    const present = await watch(await tokenOf('present'));
+    await untilWatched(2);
+    proxy.mute();
+    await untilWatched(1);
+    present.say({ event: 'ping' });
+    await present.hear('pong');
+    await proxy.cut();
+  });
+
+  it('takes 64 kB in one message and no byte more, in frames or at once', async () => {
+    const fits = await watch(await tokenOf('fits'));
+    fits.socket.send('x'.repeat(65_536));
+    expect((await fits.hear('error')).data['code']).toBe('invalid_json');
+    fits.socket.send('x'.repeat(65_537));
+    expect(await fits.closed()).toBe(1009);
+    const inFrames = await watch(await tokenOf('frames'));
+    inFrames.socket.send('x'.repeat(40_000), { fin: false });
+    inFrames.socket.send('x'.repeat(40_000), { fin: true });
+    expect(await inFrames.closed()).toBe(1009);
+  });
+});
