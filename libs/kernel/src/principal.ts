@@ -29,12 +29,22 @@ export interface Claims {
   readonly role?: unknown;
   readonly roles?: unknown;
   readonly patient_id?: unknown;
+  /** Or by another name, as configured. */
+  readonly tenant?: unknown;
 }
+
+/** Whose token names no tenant, and what was registered with such a token. */
+export const DEFAULT_TENANT = 'default';
+const TENANT = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$/;
 
 /** Who asks, and what they may do. */
 export class Principal {
   private constructor(
     readonly subject: string,
+    /** The roles it was given, separated by spaces; null: it has scopes instead. */
+    readonly role: string | null,
+    /** Confined to this tenant's devices. */
+    readonly tenant: string,
     private readonly scopes: ReadonlySet<string>,
     /** Confined to this patient's devices; null: not confined. */
     readonly patientId: number | null,
@@ -45,6 +55,7 @@ export class Principal {
   /**
    * Reads a verified token's claims. Scopes come from `scope`, or else from `roles`/`role`.
    * The patient role without a usable `patient_id` sees nothing at all.
+   * @throws DomainError forbidden/unknown_tenant for a tenant claim that can't name one.
    */
   static fromClaims(claims: Claims): Principal {
     const roles = [claims.roles, claims.role].flat().filter(isRole);
@@ -58,6 +69,8 @@ export class Principal {
       claims.patient_id !== undefined || (roles.length > 0 && roles.every((role) => role === 'patient'));
     return new Principal(
       typeof claims.sub === 'string' && claims.sub !== '' ? claims.sub : 'unknown',
+      roles.length > 0 ? roles.join(' ') : null,
+      tenantOf(claims.tenant),
       scopes,
       confined ? patientOf(claims.patient_id) : null,
       typeof claims.exp === 'number' ? claims.exp : null,
@@ -66,7 +79,7 @@ export class Principal {
 
   /** Whoever opens the WebSocket of the embedded default without a token. */
   static anonymousViewer(): Principal {
-    return new Principal('anonymous', new Set(['stream']), null, null);
+    return new Principal('anonymous', null, DEFAULT_TENANT, new Set(['stream']), null, null);
   }
 
   has(scope: Scope): boolean {
@@ -94,6 +107,12 @@ const MAX_PATIENT_ID = 2_147_483_647;
 function patientOf(claim: unknown): number {
   const id = typeof claim === 'string' && /^\d+$/.test(claim) ? Number(claim) : claim;
   return typeof id === 'number' && Number.isInteger(id) && id > 0 && id <= MAX_PATIENT_ID ? id : NOBODY;
+}
+
+function tenantOf(claim: unknown): string {
+  if (claim === undefined) return DEFAULT_TENANT;
+  if (typeof claim === 'string' && TENANT.test(claim)) return claim;
+  throw new DomainError('forbidden', 'unknown_tenant', 'The token names no tenant that could be one.');
 }
 
 function isRole(value: unknown): value is Role {

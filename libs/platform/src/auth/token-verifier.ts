@@ -22,9 +22,11 @@ export class InvalidTokenError extends Error {
 export class TokenVerifier {
   private readonly key: KeyObject | JWTVerifyGetKey;
   private readonly options: JWTVerifyOptions;
+  private readonly tenantClaim: string;
 
   constructor(config: Config) {
-    const { publicKey, jwksUri, issuer, audience } = config.auth;
+    const { publicKey, jwksUri, issuer, audience, tenantClaim } = config.auth;
+    this.tenantClaim = tenantClaim;
     let algorithms: string[];
     if (jwksUri !== undefined) {
       this.key = createRemoteJWKSet(new URL(jwksUri));
@@ -56,7 +58,7 @@ export class TokenVerifier {
         typeof this.key === 'function'
           ? await jwtVerify(token, this.key, this.options)
           : await jwtVerify(token, this.key, this.options);
-      return Principal.fromClaims(payload);
+      return Principal.fromClaims({ ...payload, tenant: payload[this.tenantClaim] });
     } catch (error) {
       const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
       throw new InvalidTokenError(

@@ -32,6 +32,8 @@ export interface AuthConfig {
   readonly jwksUri: string | undefined;
   readonly issuer: string | undefined;
   readonly audience: string | undefined;
+  /** The claim that names the tenant. */
+  readonly tenantClaim: string;
 }
 
 /** The whole configuration: read once at the start, frozen, injected by this type. Durations are in milliseconds. */
@@ -166,6 +168,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
       jwksUri: values.JWT_JWKS_URI,
       issuer: values.JWT_ISSUER,
       audience: values.JWT_AUDIENCE,
+      tenantClaim: values.JWT_TENANT_CLAIM,
     },
     ingest: { batchSize: values.INGEST_BATCH_SIZE, batchAge: values.INGEST_BATCH_AGE },
     readingsRetention: values.READINGS_RETENTION,

@@ -12,6 +12,7 @@ import { InitialSchema1764000000000 } from './migrations/1764000000000-initial-s
 import { QuarantineLookup1764000000002 } from './migrations/1764000000002-quarantine-lookup.js';
 import { DeviceRegistryVersion1764000000003 } from './migrations/1764000000003-device-registry-version.js';
 import { CompactReadings1764100000000 } from './migrations/1764100000000-compact-readings.js';
+import { AuditLog1764210000000 } from './migrations/1764210000000-audit-log.js';
 
 /** Replicas that start together migrate one after the other under this advisory lock. */
 const MIGRATION_LOCK = 0x6d71_7474; // "mqtt"
@@ -40,6 +41,8 @@ export class Database {
   private readonly source: DataSource;
   /** For the way of a measurement: plain SQL on connections of its own. */
   readonly ingest: IngestConnections;
+  /** For the audit log alone: requests that hold a connection wait for it, and would otherwise wait for one another. */
+  readonly audit: IngestConnections;
   /** Where connections are reported that were given up. */
   readonly abandoned: AbandonedSessions;
   private readonly stopping = new AbortController();
@@ -65,6 +68,7 @@ export class Database {
         QuarantineLookup1764000000002,
         DeviceRegistryVersion1764000000003,
         CompactReadings1764100000000,
+        AuditLog1764210000000,
       ],
       synchronize: false,
       connectTimeoutMS: CONNECT_TIMEOUT_MS,
@@ -76,6 +80,8 @@ export class Database {
     this.ingest = new IngestConnections(url, timeoutMs, this.abandoned, (error) =>
       this.connectionLost(error),
     );
+    const lost = (error: unknown): void => this.connectionLost(error);
+    this.audit = new IngestConnections(url, timeoutMs, this.abandoned, lost, 'mqtt-service-audit', 1);
   }
 
   /**
@@ -166,6 +172,7 @@ export class Database {
   private async close(): Promise<void> {
     await this.connecting;
     await this.ingest.end();
+    await this.audit.end();
     if (this.source.isInitialized) await this.source.destroy();
   }
 

@@ -2,9 +2,10 @@ import type { IncomingMessage } from 'node:http';
 import { Injectable, type BeforeApplicationShutdown } from '@nestjs/common';
 import { WebSocketGateway, type OnGatewayConnection } from '@nestjs/websockets';
 import type { WebSocket } from 'ws';
-import { Principal } from '#kernel';
-import { bearerToken, Config, TokenVerifier } from '#platform';
+import { AuditTrail, Principal } from '#kernel';
+import { bearerToken, Config, requestIdOf, TokenVerifier } from '#platform';
 import { LiveFeed } from '../application/live-feed.js';
+import { LiveAudit } from './live-audit.js';
 import { LiveSession } from './live-session.js';
 
 const PING_EVERY_MS = 30_000;
@@ -22,6 +23,7 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
     private readonly feed: LiveFeed,
     private readonly verifier: TokenVerifier,
     private readonly config: Config,
+    private readonly trail: AuditTrail,
   ) {
     this.pings = setInterval(() => this.sessions.forEach((session) => session.ping()), PING_EVERY_MS);
     this.pings.unref();
@@ -30,7 +32,13 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
   /** Synchronous on purpose: messages may follow the handshake at once, and must find their listener. */
   handleConnection(socket: WebSocket, request: IncomingMessage): void {
     const { webSocket } = this.config;
-    const session = new LiveSession(socket, request.socket, this.feed, this.verifier, webSocket.maxBuffer);
+    const audit = new LiveAudit(
+      this.trail,
+      request.socket.remoteAddress ?? null,
+      requestIdOf(request.headers['x-request-id']),
+    );
+    const { socket: connection } = request;
+    const session = new LiveSession(socket, connection, this.feed, this.verifier, audit, webSocket.maxBuffer);
     this.sessions.add(session);
     socket.once('close', () => this.sessions.delete(session));
     session.open(tokenOf(request), webSocket.allowAnonymous ? Principal.anonymousViewer() : null);
