@@ -62,6 +62,22 @@ describe('the audit writer', () => {
     expect(log.batches).toEqual([['a'], ['b', 'c', 'd', 'e']]);
   });
 
+  it('misses none that comes just when it has written the last', async () => {
+    let done = 0;
+    const comeAfter = async (hops: number): Promise<void> => {
+      await writer.record([entry('first')]);
+      for (let hop = 0; hop < hops; hop += 1) await Promise.resolve();
+      await writer.record([entry('second')]);
+      done += 1;
+    };
+    for (let hops = 0; hops < 12; hops += 1) {
+      const all = comeAfter(hops);
+      await jest.advanceTimersByTimeAsync(0);
+      expect(done).toBe(hops + 1);
+      await all;
+    }
+  });
+
   it('refuses what waits for it while the log is away, and keeps notes until it is back', async () => {
     log.away = new Error('Connection terminated');
     writer.note(entry('denied'));

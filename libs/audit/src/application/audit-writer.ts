@@ -30,7 +30,8 @@ export class AuditWriter extends AuditTrail implements OnApplicationShutdown {
   private queue: Waiting[] = [];
   private notes = 0;
   private lost = 0;
-  private writing: Promise<void> | undefined;
+  private busy = false;
+  private writing: Promise<void> = Promise.resolve();
   private retry: NodeJS.Timeout | undefined;
   private told = false;
 
@@ -68,9 +69,9 @@ export class AuditWriter extends AuditTrail implements OnApplicationShutdown {
   }
 
   private wake(): void {
-    this.writing ??= this.drain().finally(() => {
-      this.writing = undefined;
-    });
+    if (this.busy) return;
+    this.busy = true;
+    this.writing = this.drain();
   }
 
   private async drain(): Promise<void> {
@@ -78,22 +79,29 @@ export class AuditWriter extends AuditTrail implements OnApplicationShutdown {
     this.retry = undefined;
     // Those who call in the same turn are written together.
     await Promise.resolve();
-    while (this.queue.length > 0) {
-      const batch = this.takeBatch();
-      try {
+    let batch: readonly Waiting[] = [];
+    try {
+      while (this.queue.length > 0) {
+        batch = this.takeBatch();
         await this.log.append(batch.flatMap(({ entries }) => entries));
-      } catch (error) {
-        this.fail(batch, error);
-        return;
+        this.settle(batch);
       }
-      if (this.told) this.logger.log('Entries are written again');
-      this.told = false;
-      for (const { settle } of batch) {
-        if (settle) settle();
-        else this.notes -= 1;
-      }
-      this.tellLost(batch);
+    } catch (error) {
+      this.fail(batch, error);
+    } finally {
+      // In the same turn as the last look at the queue: who comes a moment later must wake it again.
+      this.busy = false;
     }
+  }
+
+  private settle(batch: readonly Waiting[]): void {
+    if (this.told) this.logger.log('Entries are written again');
+    this.told = false;
+    for (const { settle } of batch) {
+      if (settle) settle();
+      else this.notes -= 1;
+    }
+    this.tellLost(batch);
   }
 
   private takeBatch(): Waiting[] {

@@ -87,9 +87,15 @@ export class CommandDispatcher {
       await work();
       this.lastProblem = '';
     } catch (error) {
-      const problem = error instanceof Error ? error.message : 'unknown error';
+      const problem = problemOf(error);
       if (problem !== this.lastProblem) this.logger.warn(`Commands wait: ${problem}`);
       this.lastProblem = problem;
     }
   }
+}
+
+/** For the log: what has a code is the database's or the network's, whose messages may quote what was to be stored. */
+function problemOf(error: unknown): string {
+  if (!(error instanceof Error)) return 'unknown error';
+  return 'code' in error && typeof error.code === 'string' ? error.code : error.message;
 }
