@@ -12,6 +12,15 @@ export const SCOPES = [
 ] as const;
 export type Scope = (typeof SCOPES)[number];
 
+/** Whose something is; null: nobody's, as far as is known. */
+export interface Ownership {
+  readonly tenant: string | null;
+  readonly patientId: number | null;
+}
+
+/** Of what names no registered device. */
+export const NOBODYS: Ownership = { tenant: null, patientId: null };
+
 /** Roles are shorthands for scopes; this table is the only place that says which. */
 export const ROLE_SCOPES = {
   admin: SCOPES,
@@ -93,8 +102,12 @@ export class Principal {
     }
   }
 
-  /** May it see what belongs to this patient? What names no patient is for those who are not confined to one. */
-  maySee(patientId: number | null): boolean {
+  /**
+   * May it see what is theirs? What names no patient is for those who are not confined to one, what names no tenant for
+   * the default tenant.
+   */
+  maySee({ tenant, patientId }: Ownership): boolean {
+    if ((tenant ?? DEFAULT_TENANT) !== this.tenant) return false;
     return this.patientId === null || this.patientId === patientId;
   }
 }

@@ -1,5 +1,5 @@
 import { Injectable, Logger } from '@nestjs/common';
-import { Clock, EventBus, type DomainEvent } from '#kernel';
+import { Clock, EventBus, NOBODYS, type DomainEvent } from '#kernel';
 import { DeviceRegistry } from '#devices';
 import { commandEvent, sent, type Command } from '../domain/command.js';
 import { CommandRepository } from '../ports/command.repository.js';
@@ -77,9 +77,7 @@ export class CommandDispatcher {
   private async events(commands: readonly Command[], at: Date): Promise<readonly DomainEvent[]> {
     if (commands.length === 0) return [];
     const devices = await this.registry.identify(commands.map(({ deviceId }) => deviceId));
-    return commands.map((command) =>
-      commandEvent(command, devices.get(command.deviceId)?.patientId ?? null, at),
-    );
+    return commands.map((command) => commandEvent(command, devices.get(command.deviceId) ?? NOBODYS, at));
   }
 
   private async quietly(work: () => Promise<void>): Promise<void> {

@@ -27,9 +27,10 @@ export class DevicesController {
   @ApiOperation({ summary: 'Register a medical device', operationId: 'registerDevice' })
   @ApiResponse({ status: 201, type: RegistrationView })
   @ApiProblems(400, 401, 403, 409, 413, 415, 503)
-  async register(@Body() body: RegisterDevice): Promise<RegistrationView> {
+  async register(@Body() body: RegisterDevice, @Caller() caller: Principal): Promise<RegistrationView> {
     const { device, credentials } = await this.registry.register({
       deviceId: body.device_id,
+      tenant: caller.tenant,
       patientId: body.patient_id,
       type: body.type,
       model: body.model ?? null,

@@ -43,12 +43,12 @@ export class DeviceRegistry {
   }
 
   /**
-   * @param caller sees another patient's device no more than one that does not exist.
+   * @param caller sees another patient's or another tenant's device no more than one that does not exist.
    * @throws DomainError not_found/device_not_found
    */
   async get(deviceId: string, caller: Principal): Promise<Device> {
     const device = await this.devices.find(deviceId);
-    if (!device || !caller.maySee(device.patientId)) {
+    if (!device || !caller.maySee(device)) {
       throw new DomainError('not_found', 'device_not_found', `No device ${deviceId} is registered.`);
     }
     return device;
@@ -66,8 +66,9 @@ export class DeviceRegistry {
     limit: number,
     caller: Principal,
   ): Promise<readonly Device[]> {
-    if (caller.patientId === null) return this.devices.list(filter, afterId, limit);
-    if (filter.patientId !== undefined && !caller.maySee(filter.patientId)) return [];
-    return this.devices.list({ ...filter, patientId: caller.patientId }, afterId, limit);
+    const { tenant, patientId } = caller;
+    if (patientId === null) return this.devices.list({ ...filter, tenant }, afterId, limit);
+    if (filter.patientId !== undefined && filter.patientId !== patientId) return [];
+    return this.devices.list({ ...filter, tenant, patientId }, afterId, limit);
   }
 }

@@ -12,6 +12,7 @@ import { InitialSchema1764000000000 } from './migrations/1764000000000-initial-s
 import { QuarantineLookup1764000000002 } from './migrations/1764000000002-quarantine-lookup.js';
 import { DeviceRegistryVersion1764000000003 } from './migrations/1764000000003-device-registry-version.js';
 import { CompactReadings1764100000000 } from './migrations/1764100000000-compact-readings.js';
+import { Tenants1764205000000 } from './migrations/1764205000000-tenants.js';
 import { AuditLog1764210000000 } from './migrations/1764210000000-audit-log.js';
 
 /** Replicas that start together migrate one after the other under this advisory lock. */
@@ -68,6 +69,7 @@ export class Database {
         QuarantineLookup1764000000002,
         DeviceRegistryVersion1764000000003,
         CompactReadings1764100000000,
+        Tenants1764205000000,
         AuditLog1764210000000,
       ],
       synchronize: false,

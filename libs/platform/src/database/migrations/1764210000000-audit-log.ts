@@ -62,7 +62,9 @@ export class AuditLog1764210000000 implements MigrationInterface {
           head.id := head.id + 1;
           fresh.id := head.id;
           IF fresh.patient_id IS NULL AND fresh.device_id IS NOT NULL THEN
-            SELECT patient_id INTO fresh.patient_id FROM medical_devices WHERE device_id = fresh.device_id;
+            -- Another tenant's device has no patient here, as it has no existence.
+            SELECT patient_id INTO fresh.patient_id FROM medical_devices
+            WHERE device_id = fresh.device_id AND tenant = coalesce(fresh.tenant, 'default');
           END IF;
           head.hash := audit_digest(head.hash, fresh);
           fresh.hash := head.hash;
