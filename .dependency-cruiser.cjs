@@ -5,6 +5,7 @@
 const MAY_USE = {
   kernel: [],
   platform: ['kernel'],
+  audit: ['kernel', 'platform'],
   devices: ['kernel', 'platform'],
   readings: ['kernel', 'platform', 'devices'],
   commands: ['kernel', 'platform', 'devices'],
@@ -90,7 +91,7 @@ module.exports = {
     ...Object.entries(MAY_USE).map(([name, used]) =>
       rule(
         `direction-of-${name}`,
-        'kernel <- platform; kernel <- devices <- readings <- telemetry; devices <- commands.',
+        'kernel <- platform <- audit; kernel <- devices <- readings <- telemetry; devices <- commands.',
         { path: `^libs/${name}/` },
         { path: '^libs/', pathNot: `^libs/(${[name, ...used].join('|')})/` },
       ),

@@ -127,6 +127,7 @@ function boundaryPlants() {
       '#commands',
       '#telemetry',
     ]),
+    ...from('direction-of-audit', 'libs/audit/src/adapters', ['#devices', '#telemetry']),
     ...from('direction-of-devices', 'libs/devices/src/adapters', ['#readings', '#commands', '#telemetry']),
     ...from('direction-of-readings', 'libs/readings/src/adapters', ['#commands', '#telemetry']),
     ...from('direction-of-commands', 'libs/commands/src/adapters', ['#readings', '#telemetry']),

@@ -318,6 +318,7 @@ describe('the REST API', () => {
     it('describes every business route with its scope-bound token and its problems', async () => {
       const { body } = await service.get('/openapi.json');
       expect(Object.keys(body.paths).sort()).toEqual([
+        '/audit',
         '/devices',
         '/devices/register',
         '/devices/{device_id}',

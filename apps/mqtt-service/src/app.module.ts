@@ -1,4 +1,5 @@
 import { Module, type DynamicModule } from '@nestjs/common';
+import { AuditModule } from '#audit';
 import { CommandsModule } from '#commands';
 import { DevicesModule } from '#devices';
 import { PlatformModule, type PlatformParts } from '#platform';
@@ -18,6 +19,7 @@ export class AppModule {
     return {
       module: AppModule,
       imports: [
+        AuditModule.with(),
         PlatformModule.with(parts),
         devices,
         readings,

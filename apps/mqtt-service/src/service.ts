@@ -14,6 +14,7 @@ import {
   MqttConsumer,
   MqttPublisher,
   MqttTransport,
+  nameRequests,
   OriginWsAdapter,
   assertPortFree,
   portError,
@@ -24,10 +25,10 @@ import {
   type Config,
 } from '#platform';
 import { AppModule } from './app.module.js';
+import { DATABASE_NAME } from './database-name.js';
 import { ServiceHealth } from './health/service-health.js';
 import { VERSION } from './version.js';
 
-const DATABASE_NAME = 'mqtt_db';
 const MAX_BODY_BYTES = 100 * 1024;
 /** How much of SHUTDOWN_TIMEOUT there is to finish what has begun; the rest is for closing. */
 const DRAIN_SHARE = 0.5;
@@ -97,6 +98,7 @@ export async function startService(config: Config, logger: LoggerService): Promi
 
 function prepareHttp(app: NestExpressApplication, config: Config): void {
   app.disable('x-powered-by');
+  app.use(nameRequests());
   hardenHttp(app, config);
   app.useBodyParser('json', { limit: MAX_BODY_BYTES });
   app.use(jsonBodyGuard());

@@ -2,7 +2,15 @@ import { EventBus, eventData, type DomainEvent, type EventType } from './event-b
 
 function event(type: EventType, data: DomainEvent['data'] = {}): DomainEvent {
   const id = `${type}-${JSON.stringify(data)}`;
-  return { id, type, deviceId: 'device_123', patientId: 1, time: '2024-01-23T10:30:00.000Z', data };
+  return {
+    id,
+    type,
+    deviceId: 'device_123',
+    tenant: 'default',
+    patientId: 1,
+    time: '2024-01-23T10:30:00.000Z',
+    data,
+  };
 }
 
 const connected = event('device.connected');

@@ -1,3 +1,5 @@
+import type { Ownership } from './principal.js';
+
 /** The events other systems may rely on (seed: "Events"; contract: "Events"). */
 export type EventType =
   | 'device.data.received'
@@ -20,12 +22,13 @@ export type EventType =
  * Something that happened and is already committed.
  * `id` is the same when the same cause is processed again, so that receivers can drop repeats.
  */
-export interface DomainEvent {
+export interface DomainEvent extends Ownership {
   readonly id: string;
   readonly type: EventType;
   /** The device it is about; for `message.rejected` of a topic that names none, null. */
   readonly deviceId: string | null;
-  /** The patient the device was assigned to when it happened: decides who may see the event. */
+  /** Like the patient, the one the device belonged to when it happened: they decide who may see the event. */
+  readonly tenant: string | null;
   readonly patientId: number | null;
   /** When it happened, ISO 8601 in UTC. */
   readonly time: string;

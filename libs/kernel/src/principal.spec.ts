@@ -53,7 +53,7 @@ describe('Principal', () => {
     ['a patient with an unknown role, without patient_id', { roles: ['patient', 'constructor'] }, 1, false],
     ['a patient with a scope, without patient_id', { role: 'patient', scope: 'readings:read' }, 1, false],
   ])('shows %s: %j, %j -> %j', (_who, claims, patientId, shown) => {
-    expect(Principal.fromClaims(claims).maySee(patientId)).toBe(shown);
+    expect(Principal.fromClaims(claims).maySee({ tenant: null, patientId })).toBe(shown);
   });
 
   it.each([
@@ -80,8 +80,40 @@ describe('Principal', () => {
       ...(patientId !== undefined && { patient_id: patientId }),
     });
     fc.assert(
-      fc.property(fc.option(fc.integer({ min: 1, max: 2_147_483_647 })), (id) => !patient.maySee(id)),
+      fc.property(
+        fc.option(fc.integer({ min: 1, max: 2_147_483_647 })),
+        (id) => !patient.maySee({ tenant: null, patientId: id }),
+      ),
     );
+  });
+
+  it.each([
+    [{}, 'default', true],
+    [{}, null, true],
+    [{}, 'north', false],
+    [{ tenant: 'north' }, 'north', true],
+    [{ tenant: 'north' }, 'south', false],
+    [{ tenant: 'north' }, 'default', false],
+    [{ tenant: 'north' }, null, false],
+    [{ tenant: 'default' }, 'default', true],
+  ])('shows %j what is of the tenant %j: %j', (claims, tenant, shown) => {
+    expect(Principal.fromClaims({ role: 'admin', ...claims }).maySee({ tenant, patientId: 1 })).toBe(shown);
+    const patient = Principal.fromClaims({ role: 'patient', patient_id: 1, ...claims });
+    expect(patient.maySee({ tenant, patientId: 1 })).toBe(shown);
+    expect(patient.maySee({ tenant, patientId: 2 })).toBe(false);
+  });
+
+  it.each([null, '', ' ', 7, {}, ['north'], true, '-', 'x'.repeat(101), 'a b', "a'b"])(
+    'is not made of a tenant claim %j',
+    (tenant) => {
+      expect(() => Principal.fromClaims({ role: 'admin', tenant })).toThrow('names no tenant');
+    },
+  );
+
+  it('knows its roles, for the record', () => {
+    expect(Principal.fromClaims({ role: 'viewer' }).role).toBe('viewer');
+    expect(Principal.fromClaims({ roles: ['viewer', 'clinician', 'else'] }).role).toBe('viewer clinician');
+    expect(Principal.fromClaims({ scope: 'stream' }).role).toBeNull();
   });
 
   it('lets the anonymous viewer watch and nothing else', () => {

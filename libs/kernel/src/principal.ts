@@ -12,6 +12,15 @@ export const SCOPES = [
 ] as const;
 export type Scope = (typeof SCOPES)[number];
 
+/** Whose something is; null: nobody's, as far as is known. */
+export interface Ownership {
+  readonly tenant: string | null;
+  readonly patientId: number | null;
+}
+
+/** Of what names no registered device. */
+export const NOBODYS: Ownership = { tenant: null, patientId: null };
+
 /** Roles are shorthands for scopes; this table is the only place that says which. */
 export const ROLE_SCOPES = {
   admin: SCOPES,
@@ -29,12 +38,22 @@ export interface Claims {
   readonly role?: unknown;
   readonly roles?: unknown;
   readonly patient_id?: unknown;
+  /** Or by another name, as configured. */
+  readonly tenant?: unknown;
 }
+
+/** Whose token names no tenant, and what was registered with such a token. */
+export const DEFAULT_TENANT = 'default';
+const TENANT = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$/;
 
 /** Who asks, and what they may do. */
 export class Principal {
   private constructor(
     readonly subject: string,
+    /** The roles it was given, separated by spaces; null: it has scopes instead. */
+    readonly role: string | null,
+    /** Confined to this tenant's devices. */
+    readonly tenant: string,
     private readonly scopes: ReadonlySet<string>,
     /** Confined to this patient's devices; null: not confined. */
     readonly patientId: number | null,
@@ -45,6 +64,7 @@ export class Principal {
   /**
    * Reads a verified token's claims. Scopes come from `scope`, or else from `roles`/`role`.
    * The patient role without a usable `patient_id` sees nothing at all.
+   * @throws DomainError forbidden/unknown_tenant for a tenant claim that can't name one.
    */
   static fromClaims(claims: Claims): Principal {
     const roles = [claims.roles, claims.role].flat().filter(isRole);
@@ -58,6 +78,8 @@ export class Principal {
       claims.patient_id !== undefined || (roles.length > 0 && roles.every((role) => role === 'patient'));
     return new Principal(
       typeof claims.sub === 'string' && claims.sub !== '' ? claims.sub : 'unknown',
+      roles.length > 0 ? roles.join(' ') : null,
+      tenantOf(claims.tenant),
       scopes,
       confined ? patientOf(claims.patient_id) : null,
       typeof claims.exp === 'number' ? claims.exp : null,
@@ -66,7 +88,7 @@ export class Principal {
 
   /** Whoever opens the WebSocket of the embedded default without a token. */
   static anonymousViewer(): Principal {
-    return new Principal('anonymous', new Set(['stream']), null, null);
+    return new Principal('anonymous', null, DEFAULT_TENANT, new Set(['stream']), null, null);
   }
 
   has(scope: Scope): boolean {
@@ -80,8 +102,12 @@ export class Principal {
     }
   }
 
-  /** May it see what belongs to this patient? What names no patient is for those who are not confined to one. */
-  maySee(patientId: number | null): boolean {
+  /**
+   * May it see what is theirs? What names no patient is for those who are not confined to one, what names no tenant for
+   * the default tenant.
+   */
+  maySee({ tenant, patientId }: Ownership): boolean {
+    if ((tenant ?? DEFAULT_TENANT) !== this.tenant) return false;
     return this.patientId === null || this.patientId === patientId;
   }
 }
@@ -94,6 +120,12 @@ const MAX_PATIENT_ID = 2_147_483_647;
 function patientOf(claim: unknown): number {
   const id = typeof claim === 'string' && /^\d+$/.test(claim) ? Number(claim) : claim;
   return typeof id === 'number' && Number.isInteger(id) && id > 0 && id <= MAX_PATIENT_ID ? id : NOBODY;
+}
+
+function tenantOf(claim: unknown): string {
+  if (claim === undefined) return DEFAULT_TENANT;
+  if (typeof claim === 'string' && TENANT.test(claim)) return claim;
+  throw new DomainError('forbidden', 'unknown_tenant', 'The token names no tenant that could be one.');
 }
 
 function isRole(value: unknown): value is Role {

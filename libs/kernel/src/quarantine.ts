@@ -1,4 +1,5 @@
 import type { DomainEvent } from './event-bus.js';
+import type { Ownership } from './principal.js';
 import type { Transaction } from './unit-of-work.js';
 
 /** Why a message could not be taken in (contract, "MQTT"). */
@@ -45,11 +46,11 @@ export interface RejectedMessage {
   readonly receivedAt: Date;
 }
 
-/** The event that tells of a message in quarantine. @param patientId of the device, if it is registered. */
-export function messageRejected(message: RejectedMessage, patientId: number | null): DomainEvent {
+/** The event that tells of a message in quarantine. @param owner the device's, if it is registered. */
+export function messageRejected(message: RejectedMessage, { tenant, patientId }: Ownership): DomainEvent {
   const { messageId: id, topic, reason, detail, deviceId, receivedAt } = message;
   const time = receivedAt.toISOString();
-  return { id, type: 'message.rejected', deviceId, patientId, time, data: { topic, reason, detail } };
+  return { id, type: 'message.rejected', deviceId, tenant, patientId, time, data: { topic, reason, detail } };
 }
 
 /** Where messages that can't be taken in are kept whole, for people to look at and to retry. */

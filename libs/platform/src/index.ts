@@ -18,6 +18,7 @@ export * from './http/page-query.js';
 export * from './http/period.js';
 export * from './http/problem.filter.js';
 export * from './http/problem.js';
+export * from './http/request-id.js';
 export * from './http/validation.js';
 export * from './logging/logger.js';
 export * from './mqtt/batcher.js';

@@ -46,13 +46,14 @@ export class CommandResponsesMqtt {
       try {
         const payload = parseJsonPayload(delivery.payload);
         requireOwnDeviceId(payload, deviceId);
-        const { patientId } = requireActive(device);
+        const owner = requireActive(device);
         const outcome = await this.enter(deviceId, payload, receivedAt);
-        if (outcome.changed) events.push(commandEvent(outcome.command, patientId, receivedAt));
+        if (outcome.changed) events.push(commandEvent(outcome.command, owner, receivedAt));
       } catch (error) {
         if (!(error instanceof MessageRejected)) throw error;
         const sender = {
           deviceId: isDeviceId(deviceId) ? deviceId : null,
+          tenant: device?.tenant ?? null,
           patientId: device?.patientId ?? null,
         };
         events.push(await this.inbox.setAside(delivery, sender, error, receivedAt));

@@ -43,7 +43,7 @@ export class CommandDesk {
       createdAt: now,
       expiresAt: new Date(now.getTime() + order.expiresIn),
     });
-    this.bus.announce([commandEvent(command, device.patientId, now)]);
+    this.bus.announce([commandEvent(command, device, now)]);
     if (device.presence.status === 'online') await this.dispatcher.serve(order.deviceId);
     return (await this.commands.find(order.deviceId, command.commandId)) ?? command;
   }
@@ -70,7 +70,7 @@ export class CommandDesk {
     const device = await this.registry.get(deviceId, caller);
     const command =
       (await this.commands.update(deviceId, commandId, cancelled)) ?? commandNotFound(commandId);
-    this.bus.announce([commandEvent(command, device.patientId, this.clock.now())]);
+    this.bus.announce([commandEvent(command, device, this.clock.now())]);
     return command;
   }
 }

@@ -1,5 +1,5 @@
 import { Injectable, Logger } from '@nestjs/common';
-import { Clock, EventBus, type DomainEvent } from '#kernel';
+import { Clock, EventBus, NOBODYS, type DomainEvent } from '#kernel';
 import { DeviceRegistry } from '#devices';
 import { commandEvent, sent, type Command } from '../domain/command.js';
 import { CommandRepository } from '../ports/command.repository.js';
@@ -90,9 +90,7 @@ export class CommandDispatcher {
   private async events(commands: readonly Command[], at: Date): Promise<readonly DomainEvent[]> {
     if (commands.length === 0) return [];
     const devices = await this.registry.identify(commands.map(({ deviceId }) => deviceId));
-    return commands.map((command) =>
-      commandEvent(command, devices.get(command.deviceId)?.patientId ?? null, at),
-    );
+    return commands.map((command) => commandEvent(command, devices.get(command.deviceId) ?? NOBODYS, at));
   }
 
   private async quietly(work: () => Promise<void>): Promise<void> {
@@ -100,9 +98,15 @@ export class CommandDispatcher {
       await work();
       this.lastProblem = '';
     } catch (error) {
-      const problem = error instanceof Error ? error.message : 'unknown error';
+      const problem = problemOf(error);
       if (problem !== this.lastProblem) this.logger.warn(`Commands wait: ${problem}`);
       this.lastProblem = problem;
     }
   }
+}
+
+/** For the log: what has a code is the database's or the network's, whose messages may quote what was to be stored. */
+function problemOf(error: unknown): string {
+  if (!(error instanceof Error)) return 'unknown error';
+  return 'code' in error && typeof error.code === 'string' ? error.code : error.message;
 }

@@ -134,7 +134,7 @@ describe('a command', () => {
 describe('commandEvent', () => {
   it('tells of the new status and of what the device reported', () => {
     const failed = answered(sent(QUEUED, at(1)), response('failed'), at(2));
-    expect(commandEvent(failed, 1, at(2))).toMatchObject({
+    expect(commandEvent(failed, { tenant: 'default', patientId: 1 }, at(2))).toMatchObject({
       type: 'command.failed',
       deviceId: 'device_123',
       patientId: 1,

@@ -1,4 +1,4 @@
-import { DomainError, type DomainEvent, type EventType } from '#kernel';
+import { DomainError, type DomainEvent, type EventType, type Ownership } from '#kernel';
 
 /**
  * queued: the device is offline or the broker away. sent: the broker took it, which says nothing of the device.
@@ -96,12 +96,13 @@ export function answered(command: Command, response: CommandResponse, at: Date):
 }
 
 /** The event that tells of a command's new status. */
-export function commandEvent(command: Command, patientId: number | null, at: Date): DomainEvent {
+export function commandEvent(command: Command, { tenant, patientId }: Ownership, at: Date): DomainEvent {
   const type: EventType = `command.${command.status}`;
   return {
     id: crypto.randomUUID(),
     type,
     deviceId: command.deviceId,
+    tenant,
     patientId,
     time: at.toISOString(),
     data: {

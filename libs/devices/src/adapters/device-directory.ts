@@ -7,6 +7,7 @@ const MAX_ENTRIES = 100_000;
 interface IdentityRecord {
   readonly version: string;
   readonly device_id: string | null;
+  readonly tenant: string;
   readonly patient_id: number;
   readonly type: DeviceType;
   readonly decommissioned_at: Date | null;
@@ -14,7 +15,7 @@ interface IdentityRecord {
 
 // One statement, so one snapshot: the version is that of the devices found. Without any, it still says the version.
 const LOAD = `
-  SELECT version, device_id, patient_id, type, decommissioned_at
+  SELECT version, device_id, tenant, patient_id, type, decommissioned_at
   FROM device_registry_version LEFT JOIN (
     unnest($1::text[]) AS asked (device_id) JOIN medical_devices USING (device_id)
   ) ON true`;
@@ -68,6 +69,7 @@ export class DeviceDirectory {
       if (row.device_id === null) continue;
       this.known.set(row.device_id, {
         deviceId: row.device_id,
+        tenant: row.tenant,
         patientId: row.patient_id,
         type: row.type,
         decommissionedAt: row.decommissioned_at,

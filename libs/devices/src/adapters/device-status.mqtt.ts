@@ -54,6 +54,7 @@ export class DeviceStatusMqtt {
         if (!(error instanceof MessageRejected)) throw error;
         const sender = {
           deviceId: isDeviceId(deviceId) ? deviceId : null,
+          tenant: device?.tenant ?? null,
           patientId: device?.patientId ?? null,
         };
         rejections.push(await this.inbox.setAside(delivery, sender, error, receivedAt));

@@ -11,6 +11,9 @@ export class DeviceRow {
   @Column({ name: 'device_id', type: 'varchar' })
   deviceId!: string;
 
+  @Column({ type: 'varchar', default: 'default' })
+  tenant!: string;
+
   @Column({ name: 'patient_id', type: 'integer' })
   patientId!: number;
 
@@ -55,6 +58,7 @@ export function toDevice(row: DeviceRow): Device {
   return {
     id: Number(row.id),
     deviceId: row.deviceId,
+    tenant: row.tenant,
     patientId: row.patientId,
     type: row.type,
     model: row.model,

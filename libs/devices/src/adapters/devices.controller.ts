@@ -40,7 +40,7 @@ export class DevicesController {
   @ApiOperation({ summary: 'Register a medical device', operationId: 'registerDevice' })
   @ApiResponse({ status: 201, type: RegistrationView })
   @ApiProblems(400, 401, 403, 409, 413, 415, 503)
-  async register(@Body() body: RegisterDevice): Promise<RegistrationView> {
+  async register(@Body() body: RegisterDevice, @Caller() caller: Principal): Promise<RegistrationView> {
     const { clientId, username } = this.config.mqtt;
     // Under one of these names a device would be taken for the service, or push it off the broker.
     if ([clientId, username].includes(body.device_id) || body.device_id.startsWith(`${clientId}-`)) {
@@ -50,6 +50,7 @@ export class DevicesController {
     }
     const { device, credentials } = await this.registry.register({
       deviceId: body.device_id,
+      tenant: caller.tenant,
       patientId: body.patient_id,
       type: body.type,
       model: body.model ?? null,

@@ -66,7 +66,10 @@ export class DeviceRegistry {
    * @throws DomainError not_found/device_not_found, conflict/device_decommissioned, forbidden/foreign_patient
    */
   async amend(deviceId: string, details: Partial<DeviceDetails>, caller: Principal): Promise<Device> {
-    if (details.patientId !== undefined && !caller.maySee(details.patientId)) {
+    if (
+      details.patientId !== undefined &&
+      !caller.maySee({ tenant: caller.tenant, patientId: details.patientId })
+    ) {
       throw new DomainError('forbidden', 'foreign_patient', 'This token is confined to another patient.');
     }
     const now = this.clock.now();
@@ -115,12 +118,12 @@ export class DeviceRegistry {
   }
 
   /**
-   * @param caller sees another patient's device no more than one that does not exist.
+   * @param caller sees another patient's or another tenant's device no more than one that does not exist.
    * @throws DomainError not_found/device_not_found
    */
   async get(deviceId: string, caller: Principal): Promise<Device> {
     const device = await this.devices.find(deviceId);
-    if (!device || !caller.maySee(device.patientId)) throw deviceNotFound(deviceId);
+    if (!device || !caller.maySee(device)) throw deviceNotFound(deviceId);
     return device;
   }
 
@@ -136,9 +139,10 @@ export class DeviceRegistry {
     limit: number,
     caller: Principal,
   ): Promise<readonly Device[]> {
-    if (caller.patientId === null) return this.devices.list(filter, afterId, limit);
-    if (filter.patientId !== undefined && !caller.maySee(filter.patientId)) return [];
-    return this.devices.list({ ...filter, patientId: caller.patientId }, afterId, limit);
+    const { tenant, patientId } = caller;
+    if (patientId === null) return this.devices.list({ ...filter, tenant }, afterId, limit);
+    if (filter.patientId !== undefined && filter.patientId !== patientId) return [];
+    return this.devices.list({ ...filter, tenant, patientId }, afterId, limit);
   }
 
   private async update(
@@ -147,7 +151,7 @@ export class DeviceRegistry {
     change: (device: Device) => Device | null,
   ): Promise<{ readonly before: Device; readonly after: Device }> {
     const updated = await this.devices.update(deviceId, (device) => {
-      if (!caller.maySee(device.patientId)) throw deviceNotFound(deviceId);
+      if (!caller.maySee(device)) throw deviceNotFound(deviceId);
       return change(device);
     });
     if (!updated) throw deviceNotFound(deviceId);

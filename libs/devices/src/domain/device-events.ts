@@ -14,6 +14,7 @@ function about(
     id: crypto.randomUUID(),
     type,
     deviceId: device.deviceId,
+    tenant: device.tenant,
     patientId: device.patientId,
     time: at.toISOString(),
     data,

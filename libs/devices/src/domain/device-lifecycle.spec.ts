@@ -5,6 +5,7 @@ const NOW = new Date('2024-06-01T00:00:00Z');
 const DEVICE: Device = {
   id: 1,
   deviceId: 'a',
+  tenant: 'default',
   patientId: 7,
   type: 'weight_scale',
   model: 'M',

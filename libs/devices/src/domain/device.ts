@@ -19,6 +19,7 @@ export type DeviceStatus = (typeof DEVICE_STATUSES)[number];
 export interface Device {
   readonly id: number;
   readonly deviceId: string;
+  readonly tenant: string;
   readonly patientId: number;
   readonly type: DeviceType;
   readonly model: string | null;
@@ -34,7 +35,7 @@ export interface Device {
 export type DeviceDetails = Pick<Device, 'patientId' | 'model' | 'serialNumber'>;
 
 /** Which device it is, whose, and whether it may still send: all that taking a message in depends on. */
-export type DeviceIdentity = Pick<Device, 'deviceId' | 'patientId' | 'type' | 'decommissionedAt'>;
+export type DeviceIdentity = Pick<Device, 'deviceId' | 'tenant' | 'patientId' | 'type' | 'decommissionedAt'>;
 
 /** What is known of a device's connection. */
 export interface Presence {

@@ -1,11 +1,12 @@
 import type { Device, DeviceIdentity, DeviceStatus, DeviceType, Presence } from '../domain/device.js';
 
 /** What registration knows of a device. */
-export type NewDevice = Pick<Device, 'deviceId' | 'patientId' | 'type' | 'model' | 'serialNumber'>;
+export type NewDevice = Pick<Device, 'deviceId' | 'tenant' | 'patientId' | 'type' | 'model' | 'serialNumber'>;
 
 export interface DeviceFilter {
   readonly type?: DeviceType;
   readonly status?: DeviceStatus;
+  readonly tenant?: string;
   readonly patientId?: number;
 }
 

@@ -15,7 +15,8 @@ import { bearerToken, InvalidTokenError, TokenVerifier } from './token-verifier.
 const ACCESS = 'mqtt-service:access';
 const PUBLIC = 'public';
 
-type AuthenticatedRequest = Request & { principal?: Principal };
+/** A request; with its caller once the guard has let it in. */
+export type AuthenticatedRequest = Request & { principal?: Principal };
 
 /** Opens a route to everyone: health checks and documentation. */
 export const Public = (): MethodDecorator & ClassDecorator => SetMetadata(ACCESS, PUBLIC);

@@ -34,9 +34,11 @@ export class InvalidTokenError extends Error {
 export class TokenVerifier {
   private readonly key: KeyObject | JWTVerifyGetKey;
   private readonly options: JWTVerifyOptions;
+  private readonly tenantClaim: string;
 
   constructor(config: Config) {
-    const { publicKey, jwksUri, issuer, audience } = config.auth;
+    const { publicKey, jwksUri, issuer, audience, tenantClaim } = config.auth;
+    this.tenantClaim = tenantClaim;
     let algorithms: string[];
     if (jwksUri !== undefined) {
       this.key = keysOf(jwksUri);
@@ -64,7 +66,8 @@ export class TokenVerifier {
    */
   async verify(token: string): Promise<Principal> {
     try {
-      return Principal.fromClaims(await this.check(token));
+      const payload = await this.check(token);
+      return Principal.fromClaims({ ...payload, tenant: payload[this.tenantClaim] });
     } catch (error) {
       if (error instanceof DomainError) throw error;
       const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';

@@ -35,6 +35,8 @@ export interface AuthConfig {
   readonly jwksUri: string | undefined;
   readonly issuer: string | undefined;
   readonly audience: string | undefined;
+  /** The claim that names the tenant. */
+  readonly tenantClaim: string;
 }
 
 /** What HTTP clients may do. */
@@ -218,6 +220,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
       jwksUri: values.JWT_JWKS_URI,
       issuer: values.JWT_ISSUER,
       audience: values.JWT_AUDIENCE,
+      tenantClaim: values.JWT_TENANT_CLAIM,
     },
     ingest: { batchSize: values.INGEST_BATCH_SIZE, batchAge: values.INGEST_BATCH_AGE },
     readingsRetention: values.READINGS_RETENTION,

@@ -310,6 +310,11 @@ export const VARIABLES = {
   JWT_JWKS_URI: variable('', 'JWKS address; accepts RS256 and ES256 instead of HS256', optional(httpUrl)),
   JWT_ISSUER: variable('', 'required iss claim', optional(text)),
   JWT_AUDIENCE: variable('', 'required aud claim', optional(text)),
+  JWT_TENANT_CLAIM: variable(
+    'tenant',
+    'claim that names the tenant whose devices a token is confined to; a token without it: the default tenant',
+    text,
+  ),
   INGEST_BATCH_SIZE: variable('1000', 'messages committed together, at most', integer(1, 10_000)),
   INGEST_BATCH_AGE: variable(
     '5ms',

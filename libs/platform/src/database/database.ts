@@ -13,6 +13,8 @@ import { QuarantineLookup1764000000002 } from './migrations/1764000000002-quaran
 import { DeviceRegistryVersion1764000000003 } from './migrations/1764000000003-device-registry-version.js';
 import { CompactReadings1764100000000 } from './migrations/1764100000000-compact-readings.js';
 import { PatientSince1764200000000 } from './migrations/1764200000000-patient-since.js';
+import { Tenants1764205000000 } from './migrations/1764205000000-tenants.js';
+import { AuditLog1764210000000 } from './migrations/1764210000000-audit-log.js';
 
 /** Replicas that start together migrate one after the other under this advisory lock. */
 const MIGRATION_LOCK = 0x6d71_7474; // "mqtt"
@@ -41,6 +43,8 @@ export class Database {
   private readonly source: DataSource;
   /** For the way of a measurement: plain SQL on connections of its own. */
   readonly ingest: IngestConnections;
+  /** For the audit log alone: requests that hold a connection wait for it, and would otherwise wait for one another. */
+  readonly audit: IngestConnections;
   /** Where connections are reported that were given up. */
   readonly abandoned: AbandonedSessions;
   private readonly stopping = new AbortController();
@@ -67,6 +71,8 @@ export class Database {
         DeviceRegistryVersion1764000000003,
         CompactReadings1764100000000,
         PatientSince1764200000000,
+        Tenants1764205000000,
+        AuditLog1764210000000,
       ],
       synchronize: false,
       connectTimeoutMS: CONNECT_TIMEOUT_MS,
@@ -78,6 +84,8 @@ export class Database {
     this.ingest = new IngestConnections(url, timeoutMs, this.abandoned, (error) =>
       this.connectionLost(error),
     );
+    const lost = (error: unknown): void => this.connectionLost(error);
+    this.audit = new IngestConnections(url, timeoutMs, this.abandoned, lost, 'mqtt-service-audit', 1);
   }
 
   /**
@@ -168,6 +176,7 @@ export class Database {
   private async close(): Promise<void> {
     await this.connecting;
     await this.ingest.end();
+    await this.audit.end();
     if (this.source.isInitialized) await this.source.destroy();
   }
 

@@ -17,18 +17,22 @@ export class IngestConnections {
    * @param url where PostgreSQL is.
    * @param timeoutMs how long anybody may have a connection: a batch, with all that belongs to it.
    * @param onLost hears of connections that end while nobody uses them.
+   * @param name what PostgreSQL knows them by.
+   * @param max how many at most.
    */
   constructor(
     url: string,
     timeoutMs: number,
     abandoned: AbandonedSessions,
     onLost: (error: unknown) => void,
+    name = 'mqtt-service-ingest',
+    max = CONNECTIONS,
   ) {
     this.pool = new Pool({
       connectionString: url,
-      max: CONNECTIONS,
+      max,
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-      application_name: 'mqtt-service-ingest',
+      application_name: name,
       keepAlive: true,
     });
     this.pool.on('error', onLost);

@@ -98,6 +98,22 @@ export class EmbeddedPostgres {
     return new EmbeddedPostgres(child, `${server}/${database}`, output);
   }
 
+  /**
+   * The address of a server that somebody else has started on the data of this folder and that still runs; else null.
+   * @param folder and @param database as in {@link start}.
+   */
+  static runningAt(folder: string, database: string): string | null {
+    try {
+      // Written by PostgreSQL: its process id first, its port in the fourth line.
+      const [pid, , , port] = readFileSync(join(folder, 'postgres', 'postmaster.pid'), 'utf8').split('\n');
+      if (!isPostgres(Number(pid))) return null;
+      const password = readFileSync(join(folder, 'postgres-password'), 'utf8').trim();
+      return `postgresql://${SUPERUSER}:${password}@127.0.0.1:${Number(port)}/${database}`;
+    } catch {
+      return null;
+    }
+  }
+
   /** Calls back if the server ends without having been told to, with the last lines it wrote. */
   onUnexpectedExit(listener: (lastWords: string) => void): void {
     this.child.once('exit', () => {

@@ -5,6 +5,7 @@ const event: DomainEvent = {
   id: 'id "1"',
   type: 'device.data.received',
   deviceId: 'device_123',
+  tenant: 'default',
   patientId: 7,
   time: '2024-01-23T10:30:00.000Z',
   data: { metric_type: 'heart_rate', note: 'says "72"\n\\', patient_id: 8 },

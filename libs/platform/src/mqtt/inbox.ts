@@ -5,9 +5,11 @@ import {
   EventBus,
   MessageRejected,
   messageRejected,
+  NOBODYS,
   Quarantine,
   UnitOfWork,
   type DomainEvent,
+  type Ownership,
   type RejectedMessage,
 } from '#kernel';
 import { errorCode, isDataRefused } from '../database/database-errors.js';
@@ -76,12 +78,12 @@ export class Inbox {
 
   /**
    * Quarantines one delivery, in a transaction of its own.
-   * @param sender the device its topic names, where that is one at all, and the patient it belongs to.
+   * @param sender the device its topic names, where that is one at all, and whose it is.
    * @returns the event to tell of it.
    */
   async setAside(
     delivery: Delivery,
-    sender: { readonly deviceId: string | null; readonly patientId: number | null },
+    sender: Ownership & { readonly deviceId: string | null },
     rejection: MessageRejected,
     receivedAt: Date,
   ): Promise<DomainEvent> {
@@ -96,7 +98,7 @@ export class Inbox {
       receivedAt,
     };
     await this.unitOfWork.run((transaction) => this.quarantine.add(transaction, [message]));
-    return messageRejected(message, sender.patientId);
+    return messageRejected(message, sender);
   }
 
   private async storeOrQuarantine<Item extends InboxItem>(
@@ -120,7 +122,7 @@ export class Inbox {
           'invalid_payload',
           `The database refused it (SQLSTATE ${code}).`,
         );
-        const nobody = { deviceId: null, patientId: null };
+        const nobody = { deviceId: null, ...NOBODYS };
         return Promise.all(
           items.map(({ delivery }) => this.setAside(delivery, nobody, rejection, this.clock.now())),
         );

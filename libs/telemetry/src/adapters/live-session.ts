@@ -5,6 +5,7 @@ import { DomainError, type Principal } from '#kernel';
 import { InvalidTokenError, type TokenVerifier } from '#platform';
 import type { FrameFormat, LiveFeed, Watcher } from '../application/live-feed.js';
 import { NO_FILTER, type StreamFilter } from '../domain/stream-filter.js';
+import type { LiveAudit } from './live-audit.js';
 import { parseClientMessage, type ClientMessage } from './live-message.js';
 import type { TokenSeats } from './token-seats.js';
 import { textFrame } from './web-socket-frame.js';
@@ -43,6 +44,7 @@ export class LiveSession implements Watcher {
     private readonly connection: Socket,
     private readonly feed: LiveFeed,
     private readonly verifier: TokenVerifier,
+    private readonly audit: LiveAudit,
     private readonly maxBuffer: number,
     private readonly seats: TokenSeats,
   ) {}
@@ -55,6 +57,10 @@ export class LiveSession implements Watcher {
 
   get filter(): StreamFilter {
     return this.wanted;
+  }
+
+  private isClosed(): boolean {
+    return this.socket.readyState !== this.socket.OPEN;
   }
 
   /**
@@ -77,16 +83,16 @@ export class LiveSession implements Watcher {
     if (token !== null) {
       this.enqueue(() => this.authenticate(token, 'connected'));
     } else if (anonymous) {
-      this.admit(anonymous, 'connected');
+      this.enqueue(() => this.admit(anonymous, 'connected'));
     } else {
       this.tell('connected', {
         authenticated: false,
         authenticate_within_seconds: AUTHENTICATE_WITHIN_MS / 1_000,
       });
-      this.timer = setTimeout(
-        () => this.close(UNAUTHENTICATED, 'not authenticated in time'),
-        AUTHENTICATE_WITHIN_MS,
-      );
+      this.timer = setTimeout(() => {
+        this.audit.denied(null, 'no_token');
+        this.close(UNAUTHENTICATED, 'not authenticated in time');
+      }, AUTHENTICATE_WITHIN_MS);
     }
   }
 
@@ -156,6 +162,9 @@ export class LiveSession implements Watcher {
     }
     if (!this.identity) throw new InvalidTokenError('Authenticate first.');
     if (message.event === 'subscribe') {
+      await this.audit.subscribed(this.identity, message.filter);
+      // The feed would keep it for ever.
+      if (this.isClosed()) return;
       this.wanted = message.filter;
       this.feed.add(this);
       this.tell('subscribed', message.echo);
@@ -175,16 +184,18 @@ export class LiveSession implements Watcher {
         this.close(TRY_AGAIN_LATER, error.code);
         return;
       }
+      this.audit.denied(null, 'bad_token');
       this.close(UNAUTHENTICATED, error instanceof InvalidTokenError ? error.message : 'not authenticated');
       return;
     }
-    if (this.socket.readyState !== this.socket.OPEN) return;
+    if (this.isClosed()) return;
     if (!this.sit(token)) {
       this.feed.remove(this);
+      this.audit.denied(principal, 'too_many_connections');
       this.close(TOO_MANY, 'too many connections with this token');
       return;
     }
-    this.admit(principal, answer);
+    await this.admit(principal, answer);
   }
 
   /** @returns whether there is room for one more connection with this token. */
@@ -197,13 +208,23 @@ export class LiveSession implements Watcher {
     return true;
   }
 
-  private admit(principal: Principal, answer: 'connected' | 'authenticated'): void {
-    if (this.socket.readyState !== this.socket.OPEN) return;
+  private async admit(principal: Principal, answer: 'connected' | 'authenticated'): Promise<void> {
+    if (this.isClosed()) return;
     if (!principal.has('stream')) {
+      this.feed.remove(this);
+      this.audit.denied(principal, 'insufficient_scope');
       this.tell('error', { code: 'insufficient_scope', message: 'This needs the scope stream.' });
       this.close(FORBIDDEN, 'insufficient_scope');
       return;
     }
+    try {
+      await this.audit.opened(principal);
+    } catch {
+      this.feed.remove(this);
+      this.close(TRY_AGAIN_LATER, 'the audit log can not be written at the moment');
+      return;
+    }
+    if (this.isClosed()) return;
     this.identity = principal;
     clearTimeout(this.timer);
     if (principal.expiresAt !== null) {

@@ -2,9 +2,10 @@ import type { IncomingMessage } from 'node:http';
 import { Injectable, type BeforeApplicationShutdown } from '@nestjs/common';
 import { WebSocketGateway, type OnGatewayConnection } from '@nestjs/websockets';
 import type { WebSocket } from 'ws';
-import { Principal } from '#kernel';
-import { bearerToken, Config, TokenVerifier } from '#platform';
+import { AuditTrail, Principal } from '#kernel';
+import { bearerToken, Config, requestIdOf, TokenVerifier } from '#platform';
 import { LiveFeed } from '../application/live-feed.js';
+import { LiveAudit } from './live-audit.js';
 import { LiveSession } from './live-session.js';
 import { TokenSeats } from './token-seats.js';
 
@@ -27,6 +28,7 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
     private readonly feed: LiveFeed,
     private readonly verifier: TokenVerifier,
     private readonly config: Config,
+    private readonly trail: AuditTrail,
   ) {
     const { pingInterval, maxClientsPerToken } = config.webSocket;
     this.seats = new TokenSeats(maxClientsPerToken);
@@ -42,11 +44,17 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
       setTimeout(() => socket.terminate(), GOODBYE_MS).unref();
       return;
     }
+    const audit = new LiveAudit(
+      this.trail,
+      request.socket.remoteAddress ?? null,
+      requestIdOf(request.headers['x-request-id']),
+    );
     const session = new LiveSession(
       socket,
       request.socket,
       this.feed,
       this.verifier,
+      audit,
       webSocket.maxBuffer,
       this.seats,
     );

@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { MessageRejected, UnitOfWork, type RejectionReason, type Transaction } from '#kernel';
+import { DEFAULT_TENANT, MessageRejected, UnitOfWork, type RejectionReason, type Transaction } from '#kernel';
 import {
   clientOf,
   Config,
@@ -64,6 +64,7 @@ export class PgRejectedMessageRepository extends RejectedMessageRepository {
     const values: unknown[] = [];
     const value = (given: unknown): string => `$${values.push(given)}`;
     const conditions = [
+      concerns(value(filter.tenant)),
       ...(filter.deviceId !== undefined ? [`device_id = ${value(filter.deviceId)}`] : []),
       ...(filter.reason !== undefined ? [`reason = ${value(filter.reason)}`] : []),
       ...(filter.from !== undefined ? [`received_at >= ${value(filter.from)}::timestamptz`] : []),
@@ -81,7 +82,7 @@ export class PgRejectedMessageRepository extends RejectedMessageRepository {
                 sum(octet_length(payload)) OVER newest - octet_length(payload) AS bytes_before
          FROM (
            SELECT id, topic, payload, reason, detail, device_id, received_at FROM rejected_messages
-           ${conditions.length > 0 ? `WHERE ${conditions.join(' AND ')}` : ''}
+           WHERE ${conditions.join(' AND ')}
            ORDER BY received_at DESC, id DESC LIMIT ${value(limit + 1)}
          ) AS candidate
          WINDOW newest AS (ORDER BY received_at DESC, id DESC)
@@ -97,10 +98,10 @@ export class PgRejectedMessageRepository extends RejectedMessageRepository {
     };
   }
 
-  async find(id: number): Promise<HeldMessage | null> {
+  async find(id: number, tenant: string): Promise<HeldMessage | null> {
     const [record] = await this.database.query<HeldRecord>(
-      'SELECT topic, payload, retained, received_at FROM rejected_messages WHERE id = $1',
-      [id],
+      `SELECT topic, payload, retained, received_at FROM rejected_messages WHERE id = $1 AND ${concerns('$2')}`,
+      [id, tenant],
     );
     return record ? this.hold(record) : null;
   }
@@ -138,6 +139,12 @@ export class PgRejectedMessageRepository extends RejectedMessageRepository {
       id: (firstReceived) => messageId(topic, payload, firstReceived),
     };
   }
+}
+
+/** A subquery for each row rather than a join, which might lead the planner away from the order of the page. */
+function concerns(tenant: string): string {
+  return `coalesce((SELECT tenant FROM medical_devices d WHERE d.device_id = rejected_messages.device_id),
+                   '${DEFAULT_TENANT}') = ${tenant}`;
 }
 
 function rejectionOf(error: unknown): MessageRejected | null {

@@ -7,6 +7,7 @@ import { decodeMessage } from './decode.js';
 const RECEIVED = new Date('2024-01-23T10:30:00.000Z');
 const device: DeviceIdentity = {
   deviceId: 'device_123',
+  tenant: 'default',
   patientId: 7,
   type: 'blood_pressure_monitor',
   decommissionedAt: null,

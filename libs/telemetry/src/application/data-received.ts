@@ -9,6 +9,7 @@ import type { Measurement } from './decode.js';
 export class DataReceived implements DomainEvent {
   readonly type = 'device.data.received';
   readonly deviceId: string;
+  readonly tenant: string;
   readonly patientId: number;
   private madeId: string | undefined;
   private madeData: DomainEvent['data'] | undefined;
@@ -28,6 +29,7 @@ export class DataReceived implements DomainEvent {
     readonly late = false,
   ) {
     this.deviceId = device.deviceId;
+    this.tenant = device.tenant;
     this.patientId = device.patientId;
   }
 

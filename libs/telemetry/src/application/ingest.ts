@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import {
   MessageRejected,
   messageRejected,
+  NOBODYS,
   Quarantine,
   UnitOfWork,
   type DomainEvent,
@@ -164,7 +165,7 @@ export class Ingest {
     const messageId = message.id(retained ? null : receivedAt);
     const rejected = { messageId, topic, payload, reason, detail, deviceId, retained, receivedAt };
     into.rejected.push(rejected);
-    into.events.push(messageRejected(rejected, device?.patientId ?? null));
+    into.events.push(messageRejected(rejected, device ?? NOBODYS));
   }
 }
 

@@ -53,7 +53,7 @@ export class LiveFeed {
       let frame: Buffer | undefined;
       let format: FrameFormat | undefined;
       for (const watcher of this.watchers) {
-        if (!watcher.principal.maySee(event.patientId) || !passes(watcher.filter, event)) continue;
+        if (!watcher.principal.maySee(event) || !passes(watcher.filter, event)) continue;
         // Made anew only where watchers of several kinds take turns.
         if (!frame || format !== watcher.format) {
           format = watcher.format;

@@ -20,6 +20,7 @@ const RECEIVED = new Date('2024-01-23T10:30:00.000Z');
 const ADMIN = Principal.fromClaims({ role: 'admin' });
 const device: DeviceIdentity = {
   deviceId: 'device_123',
+  tenant: 'default',
   patientId: 7,
   type: 'ecg_monitor',
   decommissionedAt: null,

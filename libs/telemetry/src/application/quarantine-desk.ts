@@ -36,13 +36,13 @@ export class QuarantineDesk {
    * @throws DomainError forbidden/insufficient_scope
    */
   async page(
-    filter: RejectionFilter,
+    filter: Omit<RejectionFilter, 'tenant'>,
     after: QuarantinePosition | null,
     limit: number,
     caller: Principal,
   ): Promise<QuarantinePage> {
     requireUnconfined(caller);
-    return this.messages.page(filter, after, limit);
+    return this.messages.page({ ...filter, tenant: caller.tenant }, after, limit);
   }
 
   /**
@@ -53,7 +53,7 @@ export class QuarantineDesk {
    */
   async retry(id: number, caller: Principal): Promise<Retried> {
     requireUnconfined(caller);
-    const message = await this.messages.find(id);
+    const message = await this.messages.find(id, caller.tenant);
     const sender = message && (await this.senderOf(message));
     const release =
       message && (await this.messages.release(id, (transaction) => this.store(transaction, message, sender)));

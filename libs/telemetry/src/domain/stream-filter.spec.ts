@@ -5,6 +5,7 @@ const measured: DomainEvent = {
   id: '1',
   type: 'device.data.received',
   deviceId: 'device_123',
+  tenant: 'default',
   patientId: 1,
   time: '2024-01-23T10:30:00.000Z',
   data: {

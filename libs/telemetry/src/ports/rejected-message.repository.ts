@@ -2,6 +2,8 @@ import type { MessageRejected, RejectedMessage, RejectionReason, Transaction } f
 
 /** Which rejected messages. Times are ISO 8601 and mean the receipt; `from` is included, `to` is not. */
 export interface RejectionFilter {
+  /** Whose device the topic names, as the registry is now; the default tenant's, where it names none. */
+  readonly tenant: string;
   readonly deviceId?: string;
   readonly reason?: RejectionReason;
   readonly from?: string;
@@ -54,8 +56,8 @@ export abstract class RejectedMessageRepository {
     limit: number,
   ): Promise<QuarantinePage>;
 
-  /** @returns null when there is no message of this id. */
-  abstract find(id: number): Promise<HeldMessage | null>;
+  /** @returns null when there is no message of this id that concerns the tenant. */
+  abstract find(id: number, tenant: string): Promise<HeldMessage | null>;
 
   /**
    * Tries a message again, in one transaction in which nobody else can: `store` stores it, and it leaves the

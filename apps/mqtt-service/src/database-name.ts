@@ -1,0 +1,2 @@
+/** The embedded server's database. */
+export const DATABASE_NAME = 'mqtt_db';

@@ -1,0 +1,165 @@
+import { Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
+import { AuditTrail, DomainError, type AuditEntry } from '#kernel';
+import { AuditLog } from '../ports/audit-log.js';
+
+/** Entries written together, at most. */
+const BATCH = 500;
+/** Entries that nobody waits for, kept while the database is away; an hour of two denials a second. */
+const MAX_NOTES = 10_000;
+const RETRY_MS = 1_000;
+/** What is still to be written when the service stops has this long. */
+const STOP_WITHIN_MS = 2_000;
+
+interface Waiting {
+  readonly entries: readonly AuditEntry[];
+  /** Null: a note. */
+  readonly settle: ((error?: Error) => void) | null;
+}
+
+/**
+ * Writes the audit log. What comes while a batch is being written is written together after it, so that many requests
+ * wait for one commit.
+ *
+ * While the database is away, records are refused at once, and with them what they should have covered: data of a
+ * patient that nobody knows was read must not be shown. Notes are kept in memory until it is back, up to a limit; how
+ * many were lost beyond that is written down, too. A process that is killed meanwhile loses them.
+ */
+@Injectable()
+export class AuditWriter extends AuditTrail implements OnApplicationShutdown {
+  private readonly logger = new Logger('Audit');
+  private queue: Waiting[] = [];
+  private notes = 0;
+  private lost = 0;
+  private busy = false;
+  private writing: Promise<void> = Promise.resolve();
+  private retry: NodeJS.Timeout | undefined;
+  private told = false;
+
+  constructor(private readonly log: AuditLog) {
+    super();
+  }
+
+  record(entries: readonly AuditEntry[]): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.queue.push({ entries, settle: (error) => (error ? reject(error) : resolve()) });
+      this.wake();
+    });
+  }
+
+  note(entry: AuditEntry): void {
+    if (this.notes >= MAX_NOTES) {
+      this.lost += 1;
+      return;
+    }
+    this.notes += 1;
+    this.queue.push({ entries: [entry], settle: null });
+    // While it waits to try again, only those who wait themselves hurry it.
+    if (!this.retry) this.wake();
+  }
+
+  /** Writes what is left, unless that takes too long. */
+  async onApplicationShutdown(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, STOP_WITHIN_MS)));
+    this.wake();
+    await Promise.race([this.writing, late]);
+    clearTimeout(timer);
+    clearTimeout(this.retry);
+    if (this.notes > 0) this.logger.error(`${this.notes} audit entries could not be written`);
+  }
+
+  private wake(): void {
+    if (this.busy) return;
+    this.busy = true;
+    this.writing = this.drain();
+  }
+
+  private async drain(): Promise<void> {
+    clearTimeout(this.retry);
+    this.retry = undefined;
+    // Those who call in the same turn are written together.
+    await Promise.resolve();
+    let batch: readonly Waiting[] = [];
+    try {
+      while (this.queue.length > 0) {
+        batch = this.takeBatch();
+        await this.log.append(batch.flatMap(({ entries }) => entries));
+        this.settle(batch);
+      }
+    } catch (error) {
+      this.fail(batch, error);
+    } finally {
+      // In the same turn as the last look at the queue: who comes a moment later must wake it again.
+      this.busy = false;
+    }
+  }
+
+  private settle(batch: readonly Waiting[]): void {
+    if (this.told) this.logger.log('Entries are written again');
+    this.told = false;
+    for (const { settle } of batch) {
+      if (settle) settle();
+      else this.notes -= 1;
+    }
+    this.tellLost(batch);
+  }
+
+  private takeBatch(): Waiting[] {
+    let size = 0;
+    let count = 0;
+    while (count < this.queue.length && (count === 0 || size < BATCH)) {
+      size += this.queue[count]?.entries.length ?? 0;
+      count += 1;
+    }
+    return this.queue.splice(0, count);
+  }
+
+  private fail(batch: readonly Waiting[], error: unknown): void {
+    const hopeless = error instanceof DomainError && error.kind === 'invalid';
+    if (!this.told || hopeless) {
+      const code = error instanceof DomainError ? error.code : 'the database is away';
+      this.logger.warn(`Entries can't be written (${code}); what needs one is refused meanwhile`);
+    }
+    this.told = true;
+    // Whoever came meanwhile need not find out by waiting, too.
+    const all = [...batch, ...this.queue];
+    this.queue = all.filter(({ settle }) => settle === null);
+    if (hopeless) {
+      const dropped = batch.filter(({ settle }) => settle === null);
+      this.queue = this.queue.filter((waiting) => !dropped.includes(waiting));
+      this.notes -= dropped.length;
+      this.lost += dropped.length;
+    }
+    for (const { settle } of all) {
+      settle?.(
+        new DomainError(
+          'unavailable',
+          'audit_unavailable',
+          'The audit log can not be written at the moment, and nothing is done without it.',
+        ),
+      );
+    }
+    if (this.queue.length > 0) {
+      this.retry = setTimeout(() => this.wake(), RETRY_MS);
+      this.retry.unref();
+    }
+  }
+
+  private tellLost(batch: readonly Waiting[]): void {
+    const last = batch.at(-1)?.entries.at(-1);
+    if (this.lost === 0 || !last) return;
+    this.note({
+      at: last.at,
+      actor: null,
+      action: 'auditEntriesLost',
+      patientId: null,
+      deviceId: null,
+      target: null,
+      source: null,
+      outcome: 'failed',
+      detail: String(this.lost),
+      requestId: last.requestId,
+    });
+    this.lost = 0;
+  }
+}

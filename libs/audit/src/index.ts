@@ -1,0 +1,2 @@
+export { verifyAuditLog } from './adapters/verify-audit-log.js';
+export { AuditModule } from './audit.module.js';

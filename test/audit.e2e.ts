@@ -1,0 +1,484 @@
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import type { MqttClient } from 'mqtt';
+import { createDatabase, type TestDatabase } from './support/database.js';
+import { Service, type Answer } from './support/service.js';
+import { until } from './support/until.js';
+
+interface Entry {
+  readonly id: number;
+  readonly at: string;
+  readonly actor: string | null;
+  readonly role: string | null;
+  readonly tenant: string | null;
+  readonly action: string;
+  readonly patient_id: number | null;
+  readonly device_id: string | null;
+  readonly target: string | null;
+  readonly source: string | null;
+  readonly outcome: string;
+  readonly detail: string | null;
+  readonly request_id: string;
+  readonly hash: string;
+}
+
+const VERIFY = join(process.cwd(), 'dist', 'apps', 'mqtt-service', 'src', 'cli', 'audit-verify.js');
+
+/** Runs the check as an operator would. */
+function verify(databaseUrl: string, ...args: string[]): { status: number | null; output: string } {
+  const { PATH, HOME } = process.env;
+  const { status, stdout, stderr } = spawnSync(process.execPath, [VERIFY, ...args], {
+    encoding: 'utf8',
+    env: { PATH, HOME, DATABASE_URL: databaseUrl },
+  });
+  return { status, output: stdout + stderr };
+}
+
+describe('the audit log', () => {
+  let database: TestDatabase;
+  let service: Service;
+  let device: MqttClient;
+  let names = 0;
+
+  beforeAll(async () => {
+    database = await createDatabase();
+    service = await Service.start({ DATABASE_URL: database.url });
+    device = await service.mqtt();
+    await service.register('pump_1', 'blood_pressure_monitor', 1);
+    await service.register('pump_2', 'blood_pressure_monitor', 2);
+    await device.publishAsync(
+      'devices/pump_1/data',
+      JSON.stringify({ metric_type: 'blood_pressure', systolic: 123, diastolic: 83 }),
+      { qos: 1 },
+    );
+    await until(
+      'the readings',
+      async () => (await service.read('/devices/pump_1/latest')).body.data.length > 0,
+    );
+  });
+  afterAll(async () => {
+    await device.endAsync();
+    await service.remove();
+    await database.drop();
+  });
+
+  /** A name no other request has. */
+  const named = (): string => {
+    names += 1;
+    return `audit-test-${names}`;
+  };
+  const bearer = async (claims: Record<string, unknown>): Promise<string> =>
+    `Bearer ${await service.token(claims)}`;
+  const entriesOf = async (request: string): Promise<Entry[]> =>
+    database.query<Entry>('SELECT * FROM audit_log WHERE request_id = $1 ORDER BY id', [request]);
+  /** What a request has left in the log, once it is as much as expected. */
+  const written = async (request: string, count: number): Promise<Entry[]> =>
+    until(`${count} entries of ${request}`, async () => {
+      const entries = await entriesOf(request);
+      return entries.length >= count && entries;
+    });
+  /** As seen from the outside: the newest page. */
+  const audit = async (query = ''): Promise<Answer> => service.read(`/audit${query}`);
+
+  describe('what it holds', () => {
+    it.each([
+      ['getDeviceData', '/devices/pump_1/data', null],
+      ['getDeviceData', '/devices/pump_1/data?interval=5m', null],
+      ['getLatestReadings', '/devices/pump_1/latest', null],
+      ['getDevice', '/devices/pump_1', null],
+      ['listCommands', '/devices/pump_1/commands', null],
+    ])('%s: who read whose data, when, from where', async (action, path, detail) => {
+      const request = named();
+      const before = Date.now();
+      const answer = await service.get(path, {
+        authorization: await bearer({ role: 'clinician' }),
+        'x-request-id': request,
+      });
+      expect(answer.status).toBe(200);
+      // It is there by the time the answer is.
+      const entries = await entriesOf(request);
+      expect(entries).toEqual([
+        expect.objectContaining({
+          actor: 'tester',
+          role: 'clinician',
+          tenant: 'default',
+          action,
+          patient_id: 1,
+          device_id: 'pump_1',
+          source: expect.stringContaining('127.0.0.1'),
+          outcome: 'done',
+          detail,
+        }),
+      ]);
+      const at = new Date(entries[0]?.at ?? 0).getTime();
+      expect(at).toBeGreaterThanOrEqual(before);
+      expect(at).toBeLessThanOrEqual(Date.now());
+    });
+
+    it.each(['text/csv', 'application/x-ndjson'])('an export as %s', async (accept) => {
+      const request = named();
+      const answer = await service.read('/devices/pump_1/data', { accept, 'x-request-id': request });
+      expect(answer.text).toContain('123');
+      expect(await entriesOf(request)).toEqual([
+        expect.objectContaining({
+          action: 'getDeviceData',
+          detail: 'export',
+          patient_id: 1,
+          outcome: 'done',
+        }),
+      ]);
+    });
+
+    it('a registration and a command: that they were begun, and that they were done', async () => {
+      const [registration, refused, command] = [named(), named(), named()];
+      const body = { device_id: 'pump_3', type: 'glucose_meter', patient_id: 3 };
+      await service.post('/devices/register', body, { 'x-request-id': registration });
+      await service.post('/devices/register', body, { 'x-request-id': refused });
+      const { body: sent } = await service.post(
+        '/devices/pump_3/command',
+        { command: 'start', parameters: { secret: 'canary' } },
+        { 'x-request-id': command },
+      );
+      const about = { action: 'registerDevice', device_id: 'pump_3', actor: 'tester', role: 'admin' };
+      expect(await written(registration, 2)).toEqual([
+        expect.objectContaining({ ...about, outcome: 'begun' }),
+        expect.objectContaining({ ...about, outcome: 'done', patient_id: 3 }),
+      ]);
+      expect(await written(refused, 2)).toEqual([
+        expect.objectContaining({ ...about, outcome: 'begun', patient_id: 3 }),
+        expect.objectContaining({ ...about, outcome: 'refused', detail: 'device_already_registered' }),
+      ]);
+      expect(await written(command, 2)).toEqual([
+        expect.objectContaining({ action: 'sendCommand', outcome: 'begun', patient_id: 3 }),
+        expect.objectContaining({ action: 'sendCommand', outcome: 'done', target: sent.command_id }),
+      ]);
+    });
+
+    it('looking into the quarantine, trying a message again, and looking into itself', async () => {
+      const [list, retry, itself] = [named(), named(), named()];
+      await service.read('/rejected-messages?device_id=pump_1', { 'x-request-id': list });
+      await service.post('/rejected-messages/77/retry', '', { 'x-request-id': retry });
+      await service.read('/audit?patient_id=1', { 'x-request-id': itself });
+      expect(await entriesOf(list)).toEqual([
+        expect.objectContaining({ action: 'listRejectedMessages', device_id: 'pump_1', outcome: 'done' }),
+      ]);
+      expect(await written(retry, 2)).toEqual([
+        expect.objectContaining({ action: 'retryRejectedMessage', target: '77', outcome: 'begun' }),
+        expect.objectContaining({ outcome: 'refused', detail: 'rejected_message_not_found' }),
+      ]);
+      expect(await entriesOf(itself)).toEqual([
+        expect.objectContaining({ action: 'listAudit', patient_id: 1, outcome: 'done' }),
+      ]);
+    });
+
+    it('whom it was denied: no token, a bad token, no scope, another patient', async () => {
+      const cases = [
+        ['no_token', {}, 401, { actor: null, outcome: 'denied' }],
+        ['bad_token', { authorization: 'Bearer not.a.token' }, 401, { actor: null, outcome: 'denied' }],
+        [
+          'insufficient_scope',
+          { authorization: await bearer({ scope: 'stream' }) },
+          403,
+          { actor: 'tester', outcome: 'denied' },
+        ],
+        [
+          'device_not_found',
+          { authorization: await bearer({ role: 'patient', patient_id: 2 }) },
+          404,
+          { actor: 'tester', role: 'patient', outcome: 'refused' },
+        ],
+      ] as const;
+      for (const [detail, headers, status, who] of cases) {
+        const request = named();
+        const answer = await service.get('/devices/pump_1/data', { ...headers, 'x-request-id': request });
+        expect(answer.status).toBe(status);
+        // The patient whose data it would have been.
+        expect(await written(request, 1)).toEqual([
+          expect.objectContaining({ ...who, action: 'getDeviceData', detail, patient_id: 1 }),
+        ]);
+      }
+    });
+
+    it('who opened the stream, who was sent away, and whose data was subscribed to', async () => {
+      const [request, bad, scope] = [named(), named(), named()];
+      const watcher = await service.live(`?token=${await service.token({ role: 'viewer' })}`, {
+        'x-request-id': request,
+      });
+      await watcher.hear('connected');
+      watcher.say({ event: 'subscribe', data: { device_ids: ['pump_2'], patient_ids: [1] } });
+      await watcher.hear('subscribed');
+      watcher.end();
+      expect(await entriesOf(request)).toEqual([
+        expect.objectContaining({ action: 'openStream', actor: 'tester', role: 'viewer', outcome: 'done' }),
+        expect.objectContaining({ action: 'subscribeStream', device_id: 'pump_2', patient_id: 2 }),
+        expect.objectContaining({ action: 'subscribeStream', device_id: null, patient_id: 1 }),
+      ]);
+      const stranger = await service.live('?token=not.a.token', { 'x-request-id': bad });
+      expect(await stranger.closed()).toBe(4401);
+      const scopeless = await service.live(`?token=${await service.token({ scope: 'readings:read' })}`, {
+        'x-request-id': scope,
+      });
+      expect(await scopeless.closed()).toBe(4403);
+      expect(await written(bad, 1)).toEqual([
+        expect.objectContaining({
+          action: 'openStream',
+          actor: null,
+          outcome: 'denied',
+          detail: 'bad_token',
+        }),
+      ]);
+      expect(await written(scope, 1)).toEqual([
+        expect.objectContaining({ actor: 'tester', outcome: 'denied', detail: 'insufficient_scope' }),
+      ]);
+    });
+
+    it('every operation of the API description that needs a token, without having been told of it', async () => {
+      const { body: api } = await service.get('/openapi.json');
+      const operations = Object.entries(api.paths as Record<string, Record<string, any>>) // eslint-disable-line @typescript-eslint/no-explicit-any
+        .flatMap(([path, methods]) => Object.entries(methods).map(([method, op]) => ({ path, method, op })))
+        .filter(({ op }) => op.security !== undefined);
+      expect(operations.length).toBeGreaterThanOrEqual(12);
+      for (const { path, method, op } of operations) {
+        const request = named();
+        await fetch(`http://127.0.0.1:${service.port}${path.replaceAll(/\{[^}]*\}/g, '1')}`, {
+          method: method.toUpperCase(),
+          headers: { authorization: await bearer({ role: 'admin' }), 'x-request-id': request },
+        });
+        const [entry] = await written(request, 1);
+        expect(entry).toMatchObject({ action: op.operationId, actor: 'tester' });
+      }
+    });
+
+    it('no health check, and no value, token or password', async () => {
+      const request = named();
+      const token = await service.token();
+      await service.get('/health', { 'x-request-id': request });
+      await service.get(`/devices/pump_1/data?limit=1`, { authorization: `Bearer ${token}` });
+      expect(await entriesOf(request)).toEqual([]);
+      const [all] = await database.query<{ text: string }>(
+        'SELECT string_agg(audit_log::text, chr(10)) AS text FROM audit_log',
+      );
+      for (const secret of ['canary', token, token.split('.')[2] ?? '-', '123.00'])
+        expect(all?.text ?? '').not.toContain(secret);
+    });
+  });
+
+  describe('X-Request-Id', () => {
+    it('is taken when it is sane, made when not, and answered in either case, with failures too', async () => {
+      const own = await service.read('/devices', { 'x-request-id': 'ward-7-request-1' });
+      expect(own.headers.get('x-request-id')).toBe('ward-7-request-1');
+      for (const path of ['/devices', '/health', '/nowhere', '/devices/x']) {
+        const made = await service.get(path, { 'x-request-id': 'no good' });
+        expect(made.headers.get('x-request-id')).toMatch(/^[0-9a-f-]{36}$/);
+      }
+      const broken = await service.post('/devices/register', '{', { 'x-request-id': 'ward-7-request-2' });
+      expect(broken.status).toBe(400);
+      expect(broken.headers.get('x-request-id')).toBe('ward-7-request-2');
+    });
+  });
+
+  describe('GET /audit', () => {
+    it('is for administrators who are not confined to a patient', async () => {
+      for (const claims of [{ role: 'clinician' }, { role: 'viewer' }, { role: 'admin', patient_id: 1 }]) {
+        expect((await service.get('/audit', { authorization: await bearer(claims) })).status).toBe(403);
+      }
+      expect((await service.get('/audit')).status).toBe(401);
+    });
+
+    it('filters, and pages newest first, each entry once', async () => {
+      const authorization = await bearer({ role: 'viewer' });
+      const since = new Date().toISOString();
+      for (let index = 0; index < 5; index += 1)
+        await service.get(`/devices/pump_${(index % 2) + 1}/latest`, { authorization });
+      const query = `action=getLatestReadings&from=${since}`;
+      const ids: number[] = [];
+      let cursor: string | null = '';
+      while (cursor !== null) {
+        const { body }: Answer = await audit(`?${query}&limit=2${cursor && `&cursor=${cursor}`}`);
+        ids.push(...(body.data as Entry[]).map(({ id }) => id));
+        cursor = body.next_cursor as string | null;
+      }
+      expect(ids).toHaveLength(5);
+      expect(ids).toEqual([...ids].sort((a, b) => b - a));
+      const count = async (more: string): Promise<number> =>
+        (await audit(`?${query}&${more}`)).body.data.length as number;
+      expect(await count('device_id=pump_2')).toBe(2);
+      expect(await count('patient_id=1')).toBe(3);
+      expect(await count('actor=tester')).toBe(5);
+      expect(await count('actor=nobody')).toBe(0);
+      expect(await count(`to=${since}`)).toBe(0);
+      const { body } = await audit('?limit=1');
+      expect(Object.keys(body.data[0] as object)).toContain('request_id');
+      expect(body.data[0]).toMatchObject({ hash: expect.stringMatching(/^[0-9a-f]{64}$/) });
+    });
+
+    it.each(['limit=0', 'patient_id=x', 'from=yesterday', 'cursor=abc', 'unknown=1'])(
+      'refuses ?%s',
+      async (query) => {
+        expect((await audit(`?${query}`)).status).toBe(400);
+      },
+    );
+  });
+
+  describe('what stands there', () => {
+    it.each([
+      "UPDATE audit_log SET actor = 'nobody' WHERE id = 2",
+      'DELETE FROM audit_log WHERE id = 2',
+      'DELETE FROM audit_log WHERE false',
+      'TRUNCATE audit_log',
+      'UPDATE audit_head SET id = id - 1',
+      'UPDATE audit_head SET hash = decode(repeat($$00$$, 32), $$hex$$)',
+      'DELETE FROM audit_head',
+      'TRUNCATE audit_head',
+    ])('can not be changed: %s', async (sql) => {
+      await expect(database.query(sql)).rejects.toThrow('the audit log is added to, and not changed');
+    });
+
+    it('is found to be whole, by a check that tells a point to keep', () => {
+      const { status, output } = verify(database.url);
+      expect({ status, output }).toEqual({ status: 0, output: expect.stringMatching(/\d+:[0-9a-f]{64}\n$/) });
+      const point = /(\d+:[0-9a-f]{64})\n$/.exec(output)?.[1] ?? '';
+      expect(verify(database.url, '--anchor', point).status).toBe(0);
+      expect(verify(database.url, '--anchor', `2:${'ab'.repeat(32)}`)).toEqual({
+        status: 1,
+        output: expect.stringContaining('row 2 is not the one that was noted'),
+      });
+    });
+
+    it.each([
+      ['altered', `UPDATE audit_log SET actor = 'nobody' WHERE id = 3`, 'row 3 is not what was written'],
+      ['taken away', 'DELETE FROM audit_log WHERE id = 4', 'row 4 is missing'],
+      ['taken away at the beginning', 'DELETE FROM audit_log WHERE id <= 2', 'row 1 is missing'],
+      [
+        'cut off',
+        'DELETE FROM audit_log WHERE id > (SELECT max(id) FROM audit_log) - 3',
+        'the end was cut off',
+      ],
+      [
+        'put behind it',
+        `INSERT INTO audit_log SELECT id + 1, at, patient_id, actor, role, tenant, action, device_id, target, source,
+           outcome, detail, request_id, hash FROM audit_log ORDER BY id DESC LIMIT 1`,
+        'is not what was written',
+      ],
+      ['the head', 'DELETE FROM audit_head', 'head of the chain is missing'],
+    ])('is found to be broken when a superuser has it %s', async (_what, sql, problem) => {
+      // In a database of its own, a copy, so that the service goes on.
+      const copy = await createDatabase();
+      try {
+        await Service.start({ DATABASE_URL: copy.url }).then(async (other) => {
+          for (let index = 0; index < 8; index += 1) await other.read('/devices');
+          await other.remove();
+        });
+        expect(verify(copy.url).status).toBe(0);
+        await copy.query('ALTER TABLE audit_log DISABLE TRIGGER USER');
+        await copy.query('ALTER TABLE audit_head DISABLE TRIGGER USER');
+        await copy.query(sql);
+        expect(verify(copy.url)).toEqual({ status: 1, output: expect.stringContaining(problem) });
+      } finally {
+        await copy.drop();
+      }
+    });
+  });
+
+  it('is one chain, also when two replicas write it at once', async () => {
+    const replica = await Service.start({
+      DATABASE_URL: database.url,
+      MQTT_CLIENT_ID: 'replica',
+    });
+    try {
+      const authorization = await bearer({ role: 'viewer' });
+      const from = (await audit('?limit=1')).body.data[0].id as number;
+      const rounds = Array.from({ length: 150 }, (_, index) => index);
+      const answers = await Promise.all(
+        rounds.flatMap(() =>
+          [service, replica].map((each) => each.get('/devices/pump_1/latest', { authorization })),
+        ),
+      );
+      expect(answers.every(({ status }) => status === 200)).toBe(true);
+      const [row] = await database.query<{ count: string; width: string }>(
+        `SELECT count(*), max(id) - min(id) + 1 AS width FROM audit_log WHERE id > $1`,
+        [from],
+      );
+      expect(Number(row?.count)).toBeGreaterThanOrEqual(300);
+      expect(row?.width).toBe(row?.count);
+      expect(verify(database.url).status).toBe(0);
+    } finally {
+      await replica.remove();
+    }
+  });
+
+  describe('while it can not be written', () => {
+    it('nothing is shown and nothing done, denials are still answered and noted later, and the ingest goes on', async () => {
+      const [read, denied, command] = [named(), named(), named()];
+      await database.query('ALTER TABLE audit_head RENAME TO audit_head_away');
+      try {
+        const authorization = await bearer({ role: 'admin' });
+        for (const headers of [{}, { accept: 'text/csv' }]) {
+          const answer = await service.get('/devices/pump_1/data', {
+            authorization,
+            'x-request-id': read,
+            ...headers,
+          });
+          expect({ status: answer.status, code: answer.body.code }).toEqual({
+            status: 503,
+            code: 'audit_unavailable',
+          });
+          expect(answer.text).not.toContain('123');
+        }
+        const order = await service.post(
+          '/devices/pump_1/command',
+          { command: 'unwritten' },
+          { 'x-request-id': command },
+        );
+        expect(order.status).toBe(503);
+        expect((await service.get('/devices/pump_1/data', { 'x-request-id': denied })).status).toBe(401);
+        const watcher = await service.live(`?token=${await service.token()}`);
+        expect(await watcher.closed()).toBe(1013);
+        await device.publishAsync(
+          'devices/pump_2/data',
+          JSON.stringify({ metric_type: 'blood_pressure', systolic: 141, diastolic: 91 }),
+          { qos: 1 },
+        );
+        await until('the reading to be stored', async () => {
+          const rows = await database.query("SELECT FROM device_readings WHERE device_id = 'pump_2'");
+          return rows.length > 0;
+        });
+      } finally {
+        await database.query('ALTER TABLE audit_head_away RENAME TO audit_head');
+      }
+      expect(await written(denied, 1)).toEqual([
+        expect.objectContaining({ outcome: 'denied', detail: 'no_token' }),
+      ]);
+      // What was refused for want of an entry has one after all.
+      expect((await written(read, 2))[0]).toMatchObject({ outcome: 'failed', detail: 'audit_unavailable' });
+      expect(await entriesOf(command)).toEqual([]);
+      expect(await database.query("SELECT FROM device_commands WHERE command = 'unwritten'")).toEqual([]);
+      expect((await service.read('/devices/pump_1/data')).status).toBe(200);
+      expect(verify(database.url).status).toBe(0);
+    });
+
+    it('an ingest does not wait for whoever holds the head of the chain', async () => {
+      const holder = database.query(
+        'WITH held AS (SELECT FROM audit_head FOR UPDATE) SELECT pg_sleep(3) FROM held',
+      );
+      const waiting = service.read('/devices/pump_1/latest');
+      const begun = Date.now();
+      for (let index = 0; index < 20; index += 1) {
+        await device.publishAsync(
+          'devices/pump_1/data',
+          JSON.stringify({ metric_type: 'blood_pressure', systolic: 100 + index, diastolic: 70 }),
+          { qos: 1 },
+        );
+      }
+      await until('all of them stored', async () => {
+        const [row] = await database.query<{ count: string }>(
+          "SELECT count(*) FROM device_readings WHERE device_id = 'pump_1' AND metric_type LIKE '%systolic%'",
+        );
+        return Number(row?.count) >= 21;
+      });
+      expect(Date.now() - begun).toBeLessThan(2_500);
+      await holder;
+      expect((await waiting).status).toBe(200);
+    });
+  });
+});
