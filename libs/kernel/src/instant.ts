@@ -6,6 +6,29 @@ export interface Instant {
   readonly epochMs: number;
 }
 
+/** A date that keeps microseconds, as PostgreSQL does: its ISO text has them where there are any. */
+export class MicroDate extends Date {
+  /** @param micros from 0 to 999, besides the milliseconds. */
+  constructor(
+    epochMs: number,
+    readonly micros: number,
+  ) {
+    super(epochMs);
+  }
+
+  /** @throws RangeError for a text that is no {@link Instant}'s. */
+  static of(iso: string): MicroDate {
+    const instant = parseInstant(iso);
+    if (!instant) throw new RangeError('not an ISO 8601 time');
+    return new MicroDate(instant.epochMs, instant.iso.length === 27 ? Number(instant.iso.slice(23, 26)) : 0);
+  }
+
+  override toISOString(): string {
+    const iso = super.toISOString();
+    return this.micros === 0 ? iso : `${iso.slice(0, -1)}${String(this.micros).padStart(3, '0')}Z`;
+  }
+}
+
 const UPPERCASE_Z = 0x5a;
 /** The year 1, PostgreSQL's first after Christ. */
 const FIRST_MS = Date.parse('0001-01-01T00:00:00.000Z');

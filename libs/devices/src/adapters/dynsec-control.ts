@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect, type MqttClient } from 'mqtt';
+import { MqttClient } from 'mqtt';
 import type { Logger } from '@nestjs/common';
-import { clientOptions, ConnectionComplaint, sayGoodbye, type Config } from '#platform';
+import { clientOptions, ConnectionComplaint, openSocket, sayGoodbye, type Config } from '#platform';
 import { brokerUnavailable } from './device-accounts.js';
 
 /** mosquitto.org, "Dynamic security": the plugin answers the sender alone, on the second of these. */
@@ -50,7 +50,7 @@ export class DynsecControl {
     const { config, logger } = this;
     const complaint = new ConnectionComplaint(logger, config);
     const clientId = `${config.mqtt.clientId}-access-${process.pid.toString(36)}${process.hrtime()[1].toString(36)}`;
-    const client = connect({
+    const client = new MqttClient(() => openSocket(config), {
       ...clientOptions(config, clientId),
       clean: true,
       reconnectPeriod: RECONNECT_MS,

@@ -69,7 +69,7 @@ export class TokenVerifier {
       const payload = await this.check(token);
       return Principal.fromClaims({ ...payload, tenant: payload[this.tenantClaim] });
     } catch (error) {
-      if (error instanceof DomainError) throw error;
+      if (error instanceof DomainError && error.kind === 'unavailable') throw error;
       const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
       throw new InvalidTokenError(
         code === 'ERR_JWT_EXPIRED' ? 'The token has expired.' : 'The token is not valid for this service.',

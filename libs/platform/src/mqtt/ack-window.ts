@@ -1,13 +1,14 @@
-/** A message taken from the broker whose PUBACK is still owed. */
+/** A message taken from the broker whose answer is still owed. */
 export interface Owed {
-  readonly packetId: number;
+  /** The packet that answers it. */
+  readonly reply: number;
   readonly takenAt: number;
   settled: boolean;
 }
 
 /**
- * The PUBACKs owed on one connection. Work finishes in any order; the acknowledgements go out in the order
- * the messages came: [MQTT-4.6.0-2]. What is settled in one go goes out in one write.
+ * The PUBACKs (at QoS 2, PUBRECs) owed on one connection. Work finishes in any order; the acknowledgements go out in the order
+ * the messages came: [MQTT-4.6.0-2], [MQTT-4.6.0-3]. What is settled in one go goes out in one write.
  */
 export class AckWindow {
   private owed: Owed[] = [];
@@ -15,8 +16,8 @@ export class AckWindow {
   private closed = false;
   private flushing = false;
 
-  /** @param send writes PUBACKs on the connection this window belongs to. */
-  constructor(private readonly send: (packetIds: readonly number[]) => void) {}
+  /** @param send writes answers on the connection this window belongs to. */
+  constructor(private readonly send: (replies: readonly number[]) => void) {}
 
   /** Messages taken in and not yet acknowledged. */
   get size(): number {
@@ -30,8 +31,8 @@ export class AckWindow {
   }
 
   /** Registers a message. @returns what to {@link settle} once it is safe. */
-  take(packetId: number, takenAt: number): Owed {
-    const entry: Owed = { packetId, takenAt, settled: false };
+  take(reply: number, takenAt: number): Owed {
+    const entry: Owed = { reply, takenAt, settled: false };
     if (!this.closed) this.owed.push(entry);
     return entry;
   }
@@ -59,7 +60,7 @@ export class AckWindow {
     this.flushing = false;
     const due: number[] = [];
     for (let entry = this.owed[this.head]; entry?.settled; entry = this.owed[this.head]) {
-      due.push(entry.packetId);
+      due.push(entry.reply);
       this.head += 1;
     }
     if (due.length > 0) this.send(due);

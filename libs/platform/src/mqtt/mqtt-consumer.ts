@@ -140,9 +140,11 @@ export class MqttConsumer {
       }),
     };
     const client = new MqttClient(() => {
-      const tap = new PublishTap(openSocket(this.config), mqtt.protocolVersion, (publish) =>
-        handlers.received(publish),
-      );
+      const tap: PublishTap = new PublishTap(openSocket(this.config), mqtt.protocolVersion, (publish) => {
+        // What a connection still brings that is given up could only be answered on the next one: under a packet id
+        // that means another message there.
+        if (this.tap === tap) handlers.received(publish);
+      });
       this.tap = tap;
       if (this.heldBack) tap.hold();
       handlers.connected(tap);
@@ -190,8 +192,9 @@ export class MqttConsumer {
     this.client = undefined;
     this.tap = undefined;
     this.granted = [];
-    await sayGoodbye(client);
+    // At once: while the goodbye is under way, the next connection may begin.
     this.handlers?.disconnected();
+    await sayGoodbye(client);
   }
 
   /** At every connect: a broker may have lost a durable session. */

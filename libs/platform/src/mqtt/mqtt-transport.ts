@@ -122,7 +122,7 @@ export class MqttTransport extends Server implements CustomTransportStrategy {
       {
         connected: (tap) => {
           this.window.close();
-          this.window = new AckWindow((packetIds) => tap.acknowledge(packetIds));
+          this.window = new AckWindow((replies) => tap.acknowledge(replies));
         },
         received: (publish) => this.receive(publish),
         disconnected: () => {
@@ -151,7 +151,7 @@ export class MqttTransport extends Server implements CustomTransportStrategy {
   private receive(publish: Publish): void {
     if (!this.intake) return;
     const { channel, deviceId } = this.route(publish.topic);
-    const owed = publish.packetId === 0 ? null : this.window.take(publish.packetId, Date.now());
+    const owed = publish.packetId === 0 ? null : this.window.take(publish.reply, Date.now());
     const delivery = new TakenDelivery(publish, deviceId, owed, this.window, this.gate);
     const waiting = this.arrived.get(channel);
     if (waiting) waiting.push(delivery);

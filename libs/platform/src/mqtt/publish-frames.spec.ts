@@ -1,6 +1,12 @@
 import fc from 'fast-check';
 import { generate, parser, type IPublishPacket, type Packet } from 'mqtt-packet';
-import { MalformedFrameError, PublishFrames, pubacks, type Publish } from './publish-frames.js';
+import {
+  MalformedFrameError,
+  PublishFrames,
+  replyToPubrel,
+  repliesOf,
+  type Publish,
+} from './publish-frames.js';
 
 /** Reads a stream of bytes in the given pieces. */
 function readAll(
@@ -28,7 +34,7 @@ function readAll(
 const publish = fc.record({
   topic: fc.string({ minLength: 1, maxLength: 300, unit: 'grapheme' }).filter((text) => !/[+#\0]/.test(text)),
   payload: fc.uint8Array({ maxLength: 20_000 }).map((bytes) => Buffer.from(bytes)),
-  qos: fc.constantFrom(0 as const, 1 as const),
+  qos: fc.constantFrom(0 as const, 1 as const, 2 as const),
   dup: fc.boolean(),
   retain: fc.boolean(),
   messageId: fc.integer({ min: 1, max: 65_535 }),
@@ -51,7 +57,7 @@ const other = fc.constantFrom<Packet>(
   { cmd: 'pingresp' },
   { cmd: 'puback', messageId: 7 },
   { cmd: 'suback', messageId: 1, granted: [1, 1, 128] },
-  { cmd: 'publish', topic: 'a', payload: 'of quality 2', qos: 2, messageId: 3, dup: false, retain: false },
+  { cmd: 'pubrel', messageId: 3 },
 );
 
 describe.each([4, 5] as const)('PublishFrames, protocol version %i', (version) => {
@@ -63,14 +69,14 @@ describe.each([4, 5] as const)('PublishFrames, protocol version %i', (version) =
       fc.property(stream, fc.array(fc.nat(100_000), { maxLength: 20 }), (items, cuts) => {
         const packets = items.map((item): Packet => ('cmd' in item ? item : { cmd: 'publish', ...item }));
         const { publishes, others } = readAll(version, Buffer.concat(packets.map(encode)), cuts);
-        const expected = packets.filter(
-          (packet): packet is IPublishPacket => packet.cmd === 'publish' && packet.qos < 2,
-        );
+        const expected = packets.filter((packet): packet is IPublishPacket => packet.cmd === 'publish');
         expect(publishes).toEqual(
           expected.map((packet) => ({
             topic: packet.topic,
             payload: packet.payload,
-            packetId: packet.qos === 1 ? packet.messageId : 0,
+            packetId: packet.qos > 0 ? packet.messageId : 0,
+            reply:
+              [0x4002_0000, 0x4002_0000, 0x5002_0000][packet.qos]! + (packet.qos > 0 ? packet.messageId! : 0),
             duplicate: packet.dup,
             retained: packet.retain,
           })),
@@ -98,6 +104,7 @@ describe.each([4, 5] as const)('PublishFrames, protocol version %i', (version) =
         topic: 'devices/a/data',
         payload: Buffer.from('x'.repeat(300)),
         packetId: 258,
+        reply: 0x4002_0102,
         duplicate: true,
         retained: false,
       },
@@ -138,15 +145,41 @@ describe('PublishFrames, protocol version 5', () => {
   });
 });
 
-describe('pubacks', () => {
-  it.each([4, 5] as const)('are read as successful acknowledgements in protocol version %i', (version) => {
-    const ids = [1, 255, 256, 65_535];
-    const read: Packet[] = [];
+describe.each([4, 5] as const)('answers, protocol version %i', (version) => {
+  const read = (bytes: Buffer): Packet[] => {
+    const packets: Packet[] = [];
     const reader = parser({ protocolVersion: version });
-    reader.on('packet', (packet) => read.push(packet));
-    reader.parse(pubacks(ids));
-    expect(read.map((packet) => packet.cmd)).toEqual(ids.map(() => 'puback'));
-    expect(read.map((packet) => packet.messageId)).toEqual(ids);
-    expect(read.every((packet) => !('reasonCode' in packet) || (packet.reasonCode ?? 0) === 0)).toBe(true);
+    reader.on('packet', (packet) => packets.push(packet));
+    reader.parse(bytes);
+    return packets;
+  };
+  const answersTo = (qos: 1 | 2, ids: readonly number[]): Packet[] => {
+    const bytes = ids.map((messageId) =>
+      generate(
+        { cmd: 'publish', topic: 'a', payload: 'x', qos, messageId, dup: false, retain: false },
+        { protocolVersion: version },
+      ),
+    );
+    const { publishes } = readAll(version, Buffer.concat(bytes), []);
+    return read(repliesOf(publishes.map(({ reply }) => reply)));
+  };
+
+  it.each([
+    [1 as const, 'puback'],
+    [2 as const, 'pubrec'],
+  ])('to QoS %i are %s, read as success by a packet library', (qos, cmd) => {
+    const ids = [1, 255, 256, 65_535];
+    const answers = answersTo(qos, ids);
+    expect(answers.map((packet) => [packet.cmd, packet.messageId])).toEqual(ids.map((id) => [cmd, id]));
+    expect(answers.every((packet) => !('reasonCode' in packet) || (packet.reasonCode ?? 0) === 0)).toBe(true);
+  });
+
+  it('to a PUBREL are PUBCOMPs; nothing else is a PUBREL', () => {
+    const pubrel = generate({ cmd: 'pubrel', messageId: 258 }, { protocolVersion: version });
+    expect(read(replyToPubrel(pubrel) ?? Buffer.alloc(0))).toEqual([
+      expect.objectContaining({ cmd: 'pubcomp', messageId: 258 }),
+    ]);
+    const puback = generate({ cmd: 'puback', messageId: 258 }, { protocolVersion: version });
+    expect(replyToPubrel(puback)).toBeNull();
   });
 });

@@ -1,10 +1,12 @@
-/** A PUBLISH of QoS 0 or 1 as it stands on the wire (MQTT 3.1.1 and 5, section 3.3). */
+/** A PUBLISH as it stands on the wire (MQTT 3.1.1 and 5, section 3.3). */
 export interface Publish {
   readonly topic: string;
   /** A view of the bytes that arrived; valid for as long as somebody holds it. */
   readonly payload: Buffer;
   /** 0: delivered at QoS 0. */
   readonly packetId: number;
+  /** The packet that answers it, as 4 bytes: PUBACK, or PUBREC at QoS 2. */
+  readonly reply: number;
   readonly duplicate: boolean;
   readonly retained: boolean;
 }
@@ -18,11 +20,16 @@ export class MalformedFrameError extends Error {
 }
 
 const PUBLISH = 3;
+/** Answers of 4 bytes, without the packet id. In MQTT 5 the reason "success" may be left out (section 3.4.2.1). */
+const PUBACK = 0x4002_0000;
+const PUBREC = 0x5002_0000;
+const PUBCOMP = 0x7002_0000;
+const PUBREL_HEADER = 0x62;
 const MAX_LENGTH_BYTES = 4;
 
 /**
- * Cuts the bytes of a connection into packets. PUBLISH packets of QoS 0 and 1 are read here, once, without the
- * generality of a packet library; every other packet is passed on as it came.
+ * Cuts the bytes of a connection into packets. PUBLISH packets are read here, once, without the generality of a packet
+ * library; every other packet is passed on as it came.
  */
 export class PublishFrames {
   private rest: Buffer[] = [];
@@ -32,7 +39,7 @@ export class PublishFrames {
 
   /**
    * @param version 4 for MQTT 3.1.1, 5 for MQTT 5.
-   * @param onPublish receives each PUBLISH of QoS 0 or 1.
+   * @param onPublish receives each PUBLISH.
    * @param onOther receives the bytes of each other packet, whole.
    */
   constructor(
@@ -85,7 +92,7 @@ export class PublishFrames {
     }
     const header = bytes[at] ?? 0;
     const qos = (header >> 1) & 3;
-    if (header >> 4 === PUBLISH && qos < 2) this.onPublish(this.readPublish(bytes, header, qos, body, end));
+    if (header >> 4 === PUBLISH) this.onPublish(this.readPublish(bytes, header, qos, body, end));
     else this.onOther(bytes.subarray(at, end));
     return end;
   }
@@ -98,8 +105,9 @@ export class PublishFrames {
     const topic = bytes.toString('utf8', at, topicEnd);
     at = topicEnd;
     let packetId = 0;
-    if (qos === 1) {
-      if (at + 2 > end) throw new MalformedFrameError('a PUBLISH of QoS 1 without a packet id');
+    if (qos > 2) throw new MalformedFrameError('a PUBLISH of QoS 3');
+    if (qos > 0) {
+      if (at + 2 > end) throw new MalformedFrameError('a PUBLISH without its packet id');
       packetId = bytes.readUInt16BE(at);
       at += 2;
       // [MQTT-2.3.1-1], [MQTT-2.2.1-3]
@@ -110,6 +118,7 @@ export class PublishFrames {
       topic,
       payload: bytes.subarray(at, end),
       packetId,
+      reply: (qos === 2 ? PUBREC : PUBACK) + packetId,
       duplicate: (header & 8) !== 0,
       retained: (header & 1) !== 0,
     };
@@ -135,12 +144,21 @@ function endOfProperties(bytes: Buffer, from: number, end: number): number {
   return at + length;
 }
 
-/** PUBACK packets with the reason "success", which may be left out in MQTT 5 (section 3.4.2.1): the same bytes in both. */
-export function pubacks(packetIds: readonly number[]): Buffer {
-  const bytes = Buffer.allocUnsafe(packetIds.length * 4);
+/** Answers to PUBLISHes ({@link Publish.reply}) as they go out. */
+export function repliesOf(replies: readonly number[]): Buffer {
+  const bytes = Buffer.allocUnsafe(replies.length * 4);
   let at = 0;
-  for (const packetId of packetIds) at = bytes.writeUInt32BE(0x4002_0000 + packetId, at);
+  for (const reply of replies) at = bytes.writeUInt32BE(reply, at);
   return bytes;
+}
+
+/**
+ * The answer to a PUBREL; null where a packet is none. What it releases was answered by PUBREC, and so is safe already:
+ * delivered again, it is absorbed like any other message.
+ */
+export function replyToPubrel(packet: Buffer): Buffer | null {
+  if (packet[0] !== PUBREL_HEADER || packet.length < 4) return null;
+  return repliesOf([PUBCOMP + packet.readUInt16BE(2)]);
 }
 
 /** A PUBLISH of QoS 1 (section 3.3), in MQTT 5 without properties. */

@@ -1,6 +1,6 @@
 import { Duplex } from 'node:stream';
 import type { Socket } from 'node:net';
-import { PublishFrames, pubacks, readPuback, type Publish } from './publish-frames.js';
+import { PublishFrames, readPuback, repliesOf, replyToPubrel, type Publish } from './publish-frames.js';
 
 /**
  * A connection to a broker as mqtt.js sees it, without the PUBLISHes: those are taken out on the way in and handed
@@ -12,7 +12,7 @@ export class PublishTap extends Duplex {
 
   /**
    * @param wire connected or connecting; the tap ends with it, and it with the tap.
-   * @param onPublish receives each PUBLISH of QoS 0 or 1, in the order of arrival.
+   * @param onPublish receives each PUBLISH, in the order of arrival.
    * @param onPuback receives each PUBACK and says whether it was meant for the receiver; others are passed on.
    */
   constructor(
@@ -23,6 +23,11 @@ export class PublishTap extends Duplex {
   ) {
     super();
     this.frames = new PublishFrames(version, onPublish, (packet) => {
+      const pubcomp = replyToPubrel(packet);
+      if (pubcomp) {
+        this.write(pubcomp);
+        return;
+      }
       const puback = readPuback(packet);
       if (!puback || !onPuback(puback.packetId, puback.reason)) this.push(packet);
     });
@@ -38,9 +43,9 @@ export class PublishTap extends Duplex {
     wire.on('close', () => this.destroy());
   }
 
-  /** Acknowledges messages, in this order. */
-  acknowledge(packetIds: readonly number[]): void {
-    if (!this.destroyed) this.write(pubacks(packetIds));
+  /** Answers messages, in this order. */
+  acknowledge(replies: readonly number[]): void {
+    if (!this.destroyed) this.write(repliesOf(replies));
   }
 
   /** Reads nothing more from the broker until {@link release}: TCP then holds it back. */

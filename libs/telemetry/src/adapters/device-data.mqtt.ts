@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { Controller } from '@nestjs/common';
 import { EventPattern, Payload } from '@nestjs/microservices';
 import { Clock } from '#kernel';
@@ -14,7 +15,7 @@ import {
   type InboxItem,
 } from '#platform';
 import { Ingest, type IncomingMessage } from '../application/ingest.js';
-import { ReceiptDates } from '../application/receipt-dates.js';
+import { ReceiptDates, type MicroRange } from '../application/receipt-dates.js';
 
 /** Batches whose transactions run at once: while one waits for the disk, the next is decoded and sent. */
 const BATCHES_AT_ONCE = 2;
@@ -57,11 +58,21 @@ class DataMessage implements InboxItem, IncomingMessage {
   }
 }
 
+/** Replicas that share the messages date theirs in different parts of a millisecond, as their client ids have it. */
+const PARTS = 8;
+
+function microRange({ mqtt }: Config): MicroRange {
+  const width = 1_000 / PARTS;
+  if (mqtt.sharedGroup === undefined) return { from: 0, to: 1_000 };
+  const part = (createHash('sha256').update(mqtt.clientId).digest()[0] ?? 0) % PARTS;
+  return { from: part * width, to: (part + 1) * width };
+}
+
 /** Takes measurements in: the first station of a message's way. */
 @Controller()
 export class DeviceDataMqtt {
   private readonly batcher: Batcher<DataMessage>;
-  private readonly dates = new ReceiptDates();
+  private readonly dates: ReceiptDates;
   /** Batches are told of in the order they were formed. */
   private readonly turns = new Turns();
   /** What is being worked on, by packet id. After a reconnect the broker delivers it again. */
@@ -74,6 +85,7 @@ export class DeviceDataMqtt {
     config: Config,
     transport: MqttTransport,
   ) {
+    this.dates = new ReceiptDates(microRange(config));
     const { batchSize, batchAge } = config.ingest;
     this.batcher = new Batcher(
       { size: batchSize, age: batchAge, concurrency: BATCHES_AT_ONCE },

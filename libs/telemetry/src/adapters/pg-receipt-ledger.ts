@@ -1,7 +1,13 @@
 import { Injectable } from '@nestjs/common';
-import type { Transaction } from '#kernel';
+import { MicroDate, type Transaction } from '#kernel';
 import { clientOf, Config, Database } from '#platform';
-import { ReceiptLedger, ReceivedElsewhere, type NewReceipt, type Receipt } from '../ports/receipt-ledger.js';
+import {
+  HANDOVER_MS,
+  ReceiptLedger,
+  ReceivedElsewhere,
+  type NewReceipt,
+  type Receipt,
+} from '../ports/receipt-ledger.js';
 
 /** The table `mqtt_receipts`: at most one row a packet id, of which there are 65,535. */
 @Injectable()
@@ -20,15 +26,20 @@ export class PgReceiptLedger extends ReceiptLedger {
     const { rows } = await this.database.ingest.query<{
       packet_id: number;
       digest: Buffer;
-      received_at: Date;
+      received_at: string;
     }>({
-      text: 'SELECT packet_id, digest, received_at FROM mqtt_receipts WHERE client_id = $1 AND packet_id = ANY ($2)',
+      text: `SELECT packet_id, digest, to_char(received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS received_at
+             FROM mqtt_receipts WHERE client_id = $1 AND packet_id = ANY ($2)`,
       values: [this.clientId, packetIds],
     });
     return new Map(
       rows.map((row) => [
         row.packet_id,
-        { packetId: row.packet_id, digest: row.digest.toString('base64url'), receivedAt: row.received_at },
+        {
+          packetId: row.packet_id,
+          digest: row.digest.toString('base64url'),
+          receivedAt: MicroDate.of(row.received_at),
+        },
       ]),
     );
   }
@@ -48,13 +59,15 @@ export class PgReceiptLedger extends ReceiptLedger {
              FROM unnest($2::integer[], $3::bytea[], $4::timestamptz[]) AS new (packet_id, digest, received_at)
              ON CONFLICT (client_id, packet_id) DO UPDATE SET digest = excluded.digest, received_at = excluded.received_at
              WHERE known.digest <> excluded.digest
-                OR (known.received_at < excluded.received_at AND known.packet_id <> ALL ($5::integer[]))`,
+                OR (known.received_at NOT BETWEEN excluded.received_at AND excluded.received_at + $6::interval
+                    AND known.packet_id <> ALL ($5::integer[]))`,
       values: [
         this.clientId,
         newest.map((receipt) => receipt.packetId),
         newest.map((receipt) => Buffer.from(receipt.digest, 'base64url')),
         newest.map((receipt) => receipt.receivedAt.toISOString()),
         newest.filter((receipt) => receipt.duplicate).map((receipt) => receipt.packetId),
+        `${HANDOVER_MS} milliseconds`,
       ],
     });
     if (rowCount !== newest.length) throw new ReceivedElsewhere();

@@ -1,5 +1,12 @@
 import { Injectable } from '@nestjs/common';
-import { DEFAULT_TENANT, MessageRejected, UnitOfWork, type RejectionReason, type Transaction } from '#kernel';
+import {
+  DEFAULT_TENANT,
+  MessageRejected,
+  MicroDate,
+  UnitOfWork,
+  type RejectionReason,
+  type Transaction,
+} from '#kernel';
 import {
   clientOf,
   Config,
@@ -33,14 +40,16 @@ interface ListedRecord {
   readonly reason: RejectionReason;
   readonly detail: string;
   readonly device_id: string | null;
-  readonly received_at: Date;
   readonly position: string;
   readonly more: boolean;
 }
 
-interface HeldRecord extends Pick<ListedRecord, 'topic' | 'payload' | 'received_at'> {
+interface HeldRecord extends Pick<ListedRecord, 'topic' | 'payload' | 'position'> {
   readonly retained: boolean;
 }
+
+/** To the microsecond, which is what tells undated messages apart. */
+const RECEIVED_AT = `to_char(received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
 
 /** The table `rejected_messages`, seen from the desk. */
 @Injectable()
@@ -75,8 +84,8 @@ export class PgRejectedMessageRepository extends RejectedMessageRepository {
     ];
     // octet_length does not read a payload that lies in the table's TOAST: only those of the page are fetched.
     const records = await this.database.query<ListedRecord>(
-      `SELECT id, topic, payload, reason, detail, device_id, received_at, found > place AS more,
-              to_char(received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS position
+      `SELECT id, topic, payload, reason, detail, device_id, found > place AS more,
+              ${RECEIVED_AT} AS position
        FROM (
          SELECT *, count(*) OVER () AS found, row_number() OVER newest AS place,
                 sum(octet_length(payload)) OVER newest - octet_length(payload) AS bytes_before
@@ -100,7 +109,7 @@ export class PgRejectedMessageRepository extends RejectedMessageRepository {
 
   async find(id: number, tenant: string): Promise<HeldMessage | null> {
     const [record] = await this.database.query<HeldRecord>(
-      `SELECT topic, payload, retained, received_at FROM rejected_messages WHERE id = $1 AND ${concerns('$2')}`,
+      `SELECT topic, payload, retained, ${RECEIVED_AT} AS position FROM rejected_messages WHERE id = $1 AND ${concerns('$2')}`,
       [id, tenant],
     );
     return record ? this.hold(record) : null;
@@ -130,11 +139,11 @@ export class PgRejectedMessageRepository extends RejectedMessageRepository {
     });
   }
 
-  private hold({ topic, payload, retained, received_at: receivedAt }: HeldRecord): HeldMessage {
+  private hold({ topic, payload, retained, position }: HeldRecord): HeldMessage {
     return {
       deviceId: this.dataTopic.deviceIdOf(topic),
       retained,
-      receivedAt,
+      receivedAt: MicroDate.of(position),
       parse: () => parseJsonPayload(payload),
       id: (firstReceived) => messageId(topic, payload, firstReceived),
     };
@@ -164,6 +173,6 @@ function toQuarantinedMessage(record: ListedRecord): QuarantinedMessage {
     reason: record.reason,
     detail: record.detail,
     deviceId: record.device_id,
-    receivedAt: record.received_at,
+    receivedAt: MicroDate.of(record.position),
   };
 }

@@ -10,7 +10,13 @@ import {
 } from '#kernel';
 import { DeviceRegistry, isDeviceId, requireActive, type DeviceIdentity } from '#devices';
 import { ReadingRepository, type Reading, type Waveform } from '#readings';
-import { ReceiptLedger, ReceivedElsewhere, type NewReceipt, type Receipt } from '../ports/receipt-ledger.js';
+import {
+  HANDOVER_MS,
+  ReceiptLedger,
+  ReceivedElsewhere,
+  type NewReceipt,
+  type Receipt,
+} from '../ports/receipt-ledger.js';
 import { DataReceived } from './data-received.js';
 import { decodeMessage, isDated } from './decode.js';
 
@@ -176,9 +182,15 @@ function firstReceipt(message: IncomingMessage, earlier: ReadonlyMap<number, Rec
   const digest = message.id(null);
   const first = earlier.get(packetId);
   // Received later than this first delivery: given to another replica as well.
-  if (first?.digest === digest && (duplicate || first.receivedAt >= receivedAt)) return first.receivedAt;
+  if (first?.digest === digest && (duplicate || isHandedOver(first.receivedAt, receivedAt)))
+    return first.receivedAt;
   into.receipts.push({ packetId, digest, receivedAt: receiptDate, duplicate });
   return receiptDate;
+}
+
+function isHandedOver(first: Date, receivedAt: Date): boolean {
+  const later = first.getTime() - receivedAt.getTime();
+  return later >= 0 && later <= HANDOVER_MS;
 }
 
 /** @throws MessageRejected invalid_payload for a retained message without a date: it may have been measured at any time. */

@@ -14,6 +14,12 @@ export interface NewReceipt extends Receipt {
   readonly duplicate: boolean;
 }
 
+/**
+ * How much later than a first delivery another replica may have received the same message. Further ahead, a receipt is of
+ * a clock since corrected, and of another message.
+ */
+export const HANDOVER_MS = 10 * 60_000;
+
 /** Another replica, which had the session before or has it by now, has noted the same message meanwhile. */
 export class ReceivedElsewhere extends Error {
   override readonly name = 'ReceivedElsewhere';
