@@ -345,38 +345,97 @@ describe('the audit log', () => {
       });
     });
 
+    it('is checked in an embedded database, too, whether the service runs or not', async () => {
+      const embedded = await Service.start();
+      try {
+        const { PATH, HOME } = process.env;
+        const check = (): { status: number | null; stdout: string } =>
+          spawnSync(process.execPath, [VERIFY], {
+            encoding: 'utf8',
+            cwd: embedded.folder,
+            env: { PATH, HOME, DATA_DIR: join(embedded.folder, 'data') },
+          });
+        await embedded.read('/devices');
+        expect(check()).toMatchObject({ status: 0, stdout: expect.stringContaining('as written') });
+        await embedded.read('/devices');
+        await embedded.end();
+        expect(check()).toMatchObject({ status: 0, stdout: expect.stringContaining('2 entries') });
+      } finally {
+        await embedded.remove();
+      }
+    });
+
+    it('can not be checked without a database, or by a point that is none', () => {
+      expect(verify('postgresql://nobody@127.0.0.1:9/nothing').status).toBe(1);
+      expect(verify(database.url, '--anchor', '12').status).toBe(1);
+    });
+  });
+
+  describe('a log that a superuser has tampered with', () => {
+    let copy: TestDatabase;
+
+    beforeAll(async () => {
+      // A database of its own, whose service has ended: nobody writes while it is tampered with.
+      copy = await createDatabase();
+      const other = await Service.start({ DATABASE_URL: copy.url });
+      for (let index = 0; index < 8; index += 1) await other.read('/devices');
+      await other.remove();
+      for (const table of ['audit_log', 'audit_head']) {
+        await copy.query(`ALTER TABLE ${table} DISABLE TRIGGER USER`);
+        await copy.query(`CREATE TABLE original_${table} AS SELECT * FROM ${table}`);
+      }
+    });
+    beforeEach(async () => {
+      for (const table of ['audit_log', 'audit_head']) {
+        await copy.query(`DELETE FROM ${table}`);
+        await copy.query(`INSERT INTO ${table} SELECT * FROM original_${table}`);
+      }
+    });
+    afterAll(() => copy.drop());
+
+    it('is whole before that', () => expect(verify(copy.url).status).toBe(0));
+
     it.each([
-      ['altered', `UPDATE audit_log SET actor = 'nobody' WHERE id = 3`, 'row 3 is not what was written'],
-      ['taken away', 'DELETE FROM audit_log WHERE id = 4', 'row 4 is missing'],
-      ['taken away at the beginning', 'DELETE FROM audit_log WHERE id <= 2', 'row 1 is missing'],
+      ['an actor', `UPDATE audit_log SET actor = 'nobody' WHERE id = 3`, 'row 3 is not what was written'],
+      ['a time', `UPDATE audit_log SET at = at + INTERVAL '1 microsecond' WHERE id = 5`, 'row 5 is not what'],
+      ['an outcome', `UPDATE audit_log SET outcome = 'denied' WHERE id = 1`, 'row 1 is not what was written'],
+      ['a row missing', 'DELETE FROM audit_log WHERE id = 4', 'row 4 is missing'],
+      ['the beginning missing', 'DELETE FROM audit_log WHERE id <= 2', 'row 1 is missing'],
       [
-        'cut off',
-        'DELETE FROM audit_log WHERE id > (SELECT max(id) FROM audit_log) - 3',
-        'the end was cut off',
+        'two rows exchanged',
+        `UPDATE audit_log a SET actor = b.actor, request_id = b.request_id, at = b.at FROM audit_log b
+         WHERE (a.id, b.id) IN ((3, 4), (4, 3))`,
+        'row 3 is not what was written',
       ],
+      ['the end missing', 'DELETE FROM audit_log WHERE id > 5', 'row 6 is missing: the end was cut off'],
+      ['everything missing', 'DELETE FROM audit_log', 'row 1 is missing: the end was cut off'],
       [
-        'put behind it',
+        'a row behind the end',
         `INSERT INTO audit_log SELECT id + 1, at, patient_id, actor, role, tenant, action, device_id, target, source,
            outcome, detail, request_id, hash FROM audit_log ORDER BY id DESC LIMIT 1`,
-        'is not what was written',
+        'row 9 is not what was written',
       ],
-      ['the head', 'DELETE FROM audit_head', 'head of the chain is missing'],
-    ])('is found to be broken when a superuser has it %s', async (_what, sql, problem) => {
-      // In a database of its own, a copy, so that the service goes on.
-      const copy = await createDatabase();
-      try {
-        await Service.start({ DATABASE_URL: copy.url }).then(async (other) => {
-          for (let index = 0; index < 8; index += 1) await other.read('/devices');
-          await other.remove();
-        });
-        expect(verify(copy.url).status).toBe(0);
-        await copy.query('ALTER TABLE audit_log DISABLE TRIGGER USER');
-        await copy.query('ALTER TABLE audit_head DISABLE TRIGGER USER');
-        await copy.query(sql);
-        expect(verify(copy.url)).toEqual({ status: 1, output: expect.stringContaining(problem) });
-      } finally {
-        await copy.drop();
-      }
+      [
+        'a row before the beginning',
+        `INSERT INTO audit_log SELECT 0, at, patient_id, actor, role, tenant, action, device_id, target, source,
+           outcome, detail, request_id, hash FROM audit_log ORDER BY id LIMIT 1`,
+        'row 1 is missing',
+      ],
+      ['no head', 'DELETE FROM audit_head', 'head of the chain is missing'],
+    ])('is found to have %s', async (_what, sql, problem) => {
+      await copy.query(sql);
+      expect(verify(copy.url)).toEqual({ status: 1, output: expect.stringContaining(problem) });
+    });
+
+    it('passes, cut off and its head set back, unless a point of it was noted', async () => {
+      const point = /(\d+:[0-9a-f]{64})\n$/.exec(verify(copy.url).output)?.[1] ?? '';
+      await copy.query('DELETE FROM audit_log WHERE id > 5');
+      await copy.query('UPDATE audit_head SET id = 5, hash = (SELECT hash FROM audit_log WHERE id = 5)');
+      expect(verify(copy.url).status).toBe(0);
+      expect(verify(copy.url, '--anchor', point)).toEqual({
+        status: 1,
+        output: expect.stringContaining('row 6 is missing: row 8 was noted'),
+      });
     });
   });
 
