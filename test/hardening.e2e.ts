@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { Service } from './support/service.js';
+import { until } from './support/until.js';
 
 const PER_TOKEN = 5;
 const PER_IP = 12;
@@ -17,6 +18,7 @@ describe('HTTP', () => {
       DATABASE_URL: database.url,
       CORS_ORIGINS: 'https://ward.example',
       HTTP_REQUEST_TIMEOUT: '3s',
+      DATABASE_TIMEOUT: '1s',
     });
     limited = await Service.start({
       DATABASE_URL: database.url,
@@ -138,6 +140,34 @@ describe('HTTP', () => {
     expect(answer === '' || answer.startsWith('HTTP/1.1 408')).toBe(true);
     expect(seconds).toBeGreaterThan(after - 0.1);
     expect(seconds).toBeLessThan(after + 5);
+  });
+
+  it('ends an export that nobody reads, and has its database connection back', async () => {
+    await service.register('scale_1', 'weight_scale');
+    await database.query(
+      `INSERT INTO device_readings (device_id, metric_type, value, unit, timestamp)
+       SELECT 'scale_1', 'weight', 70, 'kg', timestamptz '2024-01-01Z' + n * interval '1 s'
+       FROM generate_series(1, 300000) n`,
+    );
+    const running = (): Promise<unknown[]> =>
+      database.query(
+        `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'mqtt-service'
+           AND query LIKE '%device_readings%' AND state <> 'idle'`,
+      );
+    const socket = connect(service.port, '127.0.0.1').on('error', () => undefined);
+    const authorization = `Bearer ${await service.token()}`;
+    socket.write(
+      `GET /devices/scale_1/data HTTP/1.1\r\nHost: x\r\nAccept: text/csv\r\nAuthorization: ${authorization}\r\n\r\n`,
+    );
+    // Only what the operating system takes by itself is read.
+    await until('the export to run', async () => (await running()).length === 1);
+    await until('the export to end', async () => (await running()).length === 0, 15_000);
+    let received = 0;
+    socket.on('data', (chunk) => {
+      received += chunk.length;
+    });
+    await once(socket, 'close');
+    expect(received).toBeLessThan(300_000 * 60);
   });
 
   describe('throttling', () => {
