@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect, type MqttClient } from 'mqtt';
+import { connect, connectAsync, type MqttClient } from 'mqtt';
 import type { Logger } from '@nestjs/common';
 import { clientOptions, ConnectionComplaint, sayGoodbye, type Config } from '#platform';
 import { brokerUnavailable } from './device-accounts.js';
@@ -128,6 +128,22 @@ export class DynsecControl {
     const lost = [...this.inHand, ...this.queue.splice(0)];
     this.inHand = [];
     for (const { reject } of lost) reject(brokerUnavailable('The broker did not answer.'));
+  }
+}
+
+/** Has the plugin do one command by another account. Resolves when the broker has it. */
+export async function runOnceAs(
+  config: Config,
+  account: { readonly username: string; readonly password: string },
+  command: DynsecCommand,
+): Promise<void> {
+  const options = clientOptions(config, `${config.mqtt.clientId}-setup-${process.pid.toString(36)}`);
+  const client = await connectAsync({ ...options, ...account, reconnectPeriod: 0 });
+  client.on('error', () => undefined);
+  try {
+    await client.publishAsync(REQUEST, JSON.stringify({ commands: [command] }), { qos: 1 });
+  } finally {
+    await sayGoodbye(client);
   }
 }
 
