@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { once } from 'node:events';
 import { MqttClient } from 'mqtt';
 import type { Logger } from '@nestjs/common';
 import { clientOptions, ConnectionComplaint, openSocket, sayGoodbye, type Config } from '#platform';
@@ -129,6 +130,27 @@ export class DynsecControl {
     this.inHand = [];
     for (const { reject } of lost) reject(brokerUnavailable('The broker did not answer.'));
   }
+}
+
+/** Has the plugin do one command by another account. Resolves when the broker has it. */
+export async function runOnceAs(
+  config: Config,
+  account: { readonly username: string; readonly password: string },
+  command: DynsecCommand,
+): Promise<void> {
+  const options = clientOptions(config, `${config.mqtt.clientId}-setup-${process.pid.toString(36)}`);
+  const client = new MqttClient(() => openSocket(config), { ...options, ...account, reconnectPeriod: 0 });
+  try {
+    await Promise.race([once(client, 'connect'), once(client, 'close').then(refused)]);
+    client.on('error', () => undefined);
+    await client.publishAsync(REQUEST, JSON.stringify({ commands: [command] }), { qos: 1 });
+  } finally {
+    await sayGoodbye(client);
+  }
+}
+
+function refused(): never {
+  throw brokerUnavailable('The broker did not take the account.');
 }
 
 /** The plugin answers a message's commands in their order. */

@@ -3,7 +3,7 @@ import { DomainError } from '#kernel';
 import { Config, Database, errorCode } from '#platform';
 import { BrokerAccess, type DeviceCredentials } from '../ports/broker-access.js';
 import { brokerUnavailable, newPassword } from './device-accounts.js';
-import { DynsecControl, type DynsecAnswer, type DynsecCommand } from './dynsec-control.js';
+import { DynsecControl, runOnceAs, type DynsecAnswer, type DynsecCommand } from './dynsec-control.js';
 import {
   accountOf,
   aclsOf,
@@ -15,6 +15,7 @@ import {
 } from './dynsec-drift.js';
 
 const SERVICE_ROLE = 'mqtt-service';
+const SETUP_ACCOUNT = 'mqtt-service-setup';
 const TRY_AGAIN_MS = 10_000;
 const NAMED_AT_MOST = 5;
 
@@ -159,12 +160,16 @@ export class MosquittoBrokerAccess
     ]);
   }
 
-  /** The administrator may not publish until told so; this cuts the service's connections off, once. */
+  /**
+   * The administrator may not publish until told so. Mosquitto 2.0.11 corrupts its memory when an account changes its own
+   * rights, because that ends the very connection the command came on: another account, made for this alone, does it.
+   */
   private async grantService(): Promise<void> {
     const { username } = this.config.mqtt;
     const [answer] = await this.do([{ command: 'getClient', username }]);
-    const client = answer?.data?.['client'] as DynsecClient;
-    if (client.roles?.some(({ rolename }) => rolename === SERVICE_ROLE)) return;
+    const { roles = [] } = answer?.data?.['client'] as DynsecClient;
+    await this.control.run([{ command: 'deleteClient', username: SETUP_ACCOUNT }]);
+    if (roles.some(({ rolename }) => rolename === SERVICE_ROLE)) return;
     const acls = [
       { acltype: 'publishClientSend', topic: '#', allow: true },
       { acltype: 'publishClientReceive', topic: '#', allow: true },
@@ -172,7 +177,9 @@ export class MosquittoBrokerAccess
       { acltype: 'unsubscribePattern', topic: '#', allow: true },
     ];
     await this.control.run([{ command: 'createRole', rolename: SERVICE_ROLE, acls }]);
-    await this.control.run([{ command: 'addClientRole', username, rolename: SERVICE_ROLE }]);
+    const account = { username: SETUP_ACCOUNT, password: newPassword() };
+    await this.do([{ command: 'createClient', ...account, roles }]);
+    await runOnceAs(this.config, account, { command: 'addClientRole', username, rolename: SERVICE_ROLE });
   }
 
   private async repairDevices(): Promise<void> {
