@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { once } from 'node:events';
 import { MqttClient } from 'mqtt';
 import type { Logger } from '@nestjs/common';
 import { clientOptions, ConnectionComplaint, openSocket, sayGoodbye, type Config } from '#platform';
@@ -141,16 +140,16 @@ export async function runOnceAs(
   const options = clientOptions(config, `${config.mqtt.clientId}-setup-${process.pid.toString(36)}`);
   const client = new MqttClient(() => openSocket(config), { ...options, ...account, reconnectPeriod: 0 });
   try {
-    await Promise.race([once(client, 'connect'), once(client, 'close').then(refused)]);
+    // Reported by the close that follows, too; unheard, the event would end the process.
     client.on('error', () => undefined);
+    await new Promise<void>((resolve, reject) => {
+      client.once('connect', () => resolve());
+      client.once('close', () => reject(brokerUnavailable('The broker did not take the account.')));
+    });
     await client.publishAsync(REQUEST, JSON.stringify({ commands: [command] }), { qos: 1 });
   } finally {
     await sayGoodbye(client);
   }
-}
-
-function refused(): never {
-  throw brokerUnavailable('The broker did not take the account.');
 }
 
 /** The plugin answers a message's commands in their order. */
