@@ -135,6 +135,7 @@ export class PgRejectedMessageRepository extends RejectedMessageRepository {
       deviceId: this.dataTopic.deviceIdOf(topic),
       retained,
       receivedAt,
+      bytes: payload.length,
       parse: () => parseJsonPayload(payload),
       id: (firstReceived) => messageId(topic, payload, firstReceived),
     };
