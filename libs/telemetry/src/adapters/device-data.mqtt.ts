@@ -13,6 +13,8 @@ import {
   type Delivery,
   type InboxItem,
 } from '#platform';
+import { isDeviceId } from '#devices';
+import { isDated } from '../application/decode.js';
 import { Ingest, type IncomingMessage } from '../application/ingest.js';
 import { ReceiptDates } from '../application/receipt-dates.js';
 
@@ -46,6 +48,20 @@ class DataMessage implements InboxItem, IncomingMessage {
 
   get receiptDate(): Date {
     return (this.date ??= this.before?.receiptDate ?? this.dates.next(this.deviceId, this.receivedAt));
+  }
+
+  get namedDevice(): string | null {
+    return isDeviceId(this.deviceId) ? this.deviceId : null;
+  }
+
+  get distinctBy(): Date | null {
+    // A retained message comes again at every connect; it is one message all the same.
+    if (this.retained) return null;
+    try {
+      return isDated(this.parse()) ? null : this.receiptDate;
+    } catch {
+      return this.receiptDate;
+    }
   }
 
   parse(): Readonly<Record<string, unknown>> {

@@ -1,15 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { DEFAULT_TENANT, MessageRejected, UnitOfWork, type RejectionReason, type Transaction } from '#kernel';
-import {
-  clientOf,
-  Config,
-  Database,
-  DeviceTopic,
-  errorCode,
-  isDataRefused,
-  messageId,
-  parseJsonPayload,
-} from '#platform';
+import { clientOf, Config, Database, DeviceTopic, messageId, parseJsonPayload, refusalOf } from '#platform';
 import {
   RejectedMessageRepository,
   type HeldMessage,
@@ -149,12 +140,7 @@ function concerns(tenant: string): string {
 }
 
 function rejectionOf(error: unknown): MessageRejected | null {
-  if (error instanceof MessageRejected) return error;
-  if (!isDataRefused(error)) return null;
-  return new MessageRejected(
-    'invalid_payload',
-    `The database refused it (SQLSTATE ${errorCode(error) ?? 'unknown'}).`,
-  );
+  return error instanceof MessageRejected ? error : refusalOf(error);
 }
 
 function toQuarantinedMessage(record: ListedRecord): QuarantinedMessage {
