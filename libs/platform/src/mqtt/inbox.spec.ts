@@ -1,3 +1,4 @@
+import { Logger } from '@nestjs/common';
 import {
   EventBus,
   Quarantine,
@@ -130,5 +131,29 @@ describe('Inbox', () => {
     expect(second).toMatchObject({ deviceId: 'device_1', receivedAt: later });
     expect(new Set(quarantine.messages.map(({ messageId }) => messageId)).size).toBe(3);
     expect(dated[0]?.messageId).toBe(dated[1]?.messageId);
+  });
+
+  it('tells again only those who have not taken the events, says why, and acknowledges at last', async () => {
+    const heard: string[] = [];
+    bus.subscribe({ name: 'watcher', handle: (events) => void heard.push(...events.map(({ id }) => id)) });
+    const failures = [new Error('the broker refused a message (reason 87)'), new SyntaxError('secret')];
+    bus.subscribe({
+      name: 'broker',
+      handle: () => {
+        expect(acknowledged).toEqual([]);
+        const failure = failures.shift();
+        return failure ? Promise.reject(failure) : Promise.resolve();
+      },
+    });
+    const warnings = jest.spyOn(Logger.prototype, 'warn').mockImplementation();
+    await inbox.process([item('a'), item('b')], storeBut('', Error));
+    expect(heard).toEqual(['a', 'b']);
+    expect(failures).toEqual([]);
+    expect(acknowledged).toEqual(['a', 'b']);
+    expect(warnings.mock.calls.flat()).toEqual([
+      'Messages wait: the broker refused a message (reason 87); trying again until it works',
+      'Messages wait: SyntaxError; trying again until it works',
+    ]);
+    warnings.mockRestore();
   });
 });

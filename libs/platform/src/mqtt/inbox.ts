@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable, Logger } from '@nestjs/common';
 import {
   EventBus,
+  type EventSubscriber,
   type MessageRejected,
   messageRejected,
   NOBODYS,
@@ -69,7 +70,8 @@ export class Inbox {
     onStored();
     await turn.come;
     // The next is told of as soon as this one is on its way: a broker's answer may take longer than a commit.
-    const told = events && this.persist(() => this.bus.publish(events).then(() => true));
+    const taken = new Set<EventSubscriber>();
+    const told = events && this.persist(() => this.bus.publish(events, taken).then(() => true), reasonOf);
     turn.pass();
     if (!(await told)) return;
     for (const { delivery } of items) delivery.ack();
@@ -144,7 +146,7 @@ export class Inbox {
   }
 
   /** Repeats work until it succeeds, ever less often; null once stopped. */
-  private async persist<T>(work: () => Promise<T>): Promise<T | null> {
+  private async persist<T>(work: () => Promise<T>, describe = nameOf): Promise<T | null> {
     let delay = FIRST_RETRY_MS;
     let lastProblem = '';
     for (;;) {
@@ -152,7 +154,7 @@ export class Inbox {
       try {
         return await work();
       } catch (error) {
-        const problem = nameOf(error);
+        const problem = describe(error);
         if (problem !== lastProblem)
           this.logger.warn(`Messages wait: ${problem}; trying again until it works`);
         lastProblem = problem;
@@ -166,4 +168,12 @@ export class Inbox {
 /** What failed, in a word that holds no values. */
 function nameOf(error: unknown): string {
   return errorCode(error) ?? (error instanceof Error ? error.name : 'unknown error');
+}
+
+/** Why events were not taken. A plain error's message is our own; those of the language may quote what they met. */
+function reasonOf(error: unknown): string {
+  if (error instanceof AggregateError) return [...new Set(error.errors.map(reasonOf))].join(', ');
+  return (
+    errorCode(error) ?? (error instanceof Error && error.name === 'Error' ? error.message : nameOf(error))
+  );
 }
