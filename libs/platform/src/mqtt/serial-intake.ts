@@ -1,13 +1,13 @@
 import type { Clock, DomainEvent } from '#kernel';
 import { Batcher } from './batcher.js';
-import type { Delivery } from './delivery.js';
+import { MAX_BATCH_BYTES, type Delivery } from './delivery.js';
 import type { Inbox, InboxItem } from './inbox.js';
 import type { MqttTransport } from './mqtt-transport.js';
 
 /** A delivery, when it came and from whom. */
 export type Received = InboxItem;
 
-const BATCH = { size: 200, age: 5, concurrency: 1 };
+const BATCH = { size: 200, age: 5, concurrency: 1, weight: MAX_BATCH_BYTES };
 
 /** A way in whose messages change what is there, and so are taken in strictly in their order, a batch at a time. */
 export class SerialIntake {
@@ -25,7 +25,11 @@ export class SerialIntake {
     private readonly isDeviceId: (deviceId: string) => boolean,
     store: (items: readonly Received[]) => Promise<readonly DomainEvent[]>,
   ) {
-    this.batcher = new Batcher(BATCH, (items) => inbox.process(items, store));
+    this.batcher = new Batcher(
+      BATCH,
+      (items) => inbox.process(items, store),
+      ({ delivery }) => delivery.payload.length,
+    );
     transport.onDrain(() => this.batcher.drain());
   }
 

@@ -6,6 +6,7 @@ import {
   Config,
   INBOUND,
   Inbox,
+  MAX_BATCH_BYTES,
   messageId,
   MqttTransport,
   parseJsonPayload,
@@ -92,11 +93,12 @@ export class DeviceDataMqtt {
   ) {
     const { batchSize, batchAge } = config.ingest;
     this.batcher = new Batcher(
-      { size: batchSize, age: batchAge, concurrency: BATCHES_AT_ONCE },
+      { size: batchSize, age: batchAge, concurrency: BATCHES_AT_ONCE, weight: MAX_BATCH_BYTES },
       (batch, next) => {
         const done = this.inbox.process(batch, (part) => this.ingest.store(part), this.turns, next);
         return done.then(() => this.letGo(batch));
       },
+      ({ payload }) => payload.length,
     );
     transport.onDrain(() => this.batcher.drain());
   }
