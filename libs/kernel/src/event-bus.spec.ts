@@ -1,4 +1,4 @@
-import { EventBus, eventData, type DomainEvent, type EventType } from './event-bus.js';
+import { EventBus, eventData, type DomainEvent, type EventSubscriber, type EventType } from './event-bus.js';
 
 function event(type: EventType, data: DomainEvent['data'] = {}): DomainEvent {
   const id = `${type}-${JSON.stringify(data)}`;
@@ -91,6 +91,23 @@ describe('EventBus', () => {
     await expect(bus.publish([connected])).rejects.toMatchObject({
       errors: [new Error('one'), new Error('two')],
     });
+  });
+
+  it('tells only those who have not taken the events yet, when it is tried again', async () => {
+    let failures = 2;
+    const handle = jest.fn(() => (failures-- > 0 ? Promise.reject(new Error('away')) : Promise.resolve()));
+    listen('before');
+    bus.subscribe({ name: 'slow', handle: () => Promise.resolve(void heard.push('slow')) });
+    bus.subscribe({ name: 'away', handle });
+    listen('after');
+    const taken = new Set<EventSubscriber>();
+    await expect(bus.publish([connected], taken)).rejects.toThrow('away');
+    await expect(bus.publish([connected], taken)).rejects.toThrow('away');
+    await bus.publish([connected], taken);
+    expect(handle).toHaveBeenCalledTimes(3);
+    expect(heard).toEqual(['before device.connected', 'slow', 'after device.connected']);
+    await bus.publish([connected]);
+    expect(heard).toHaveLength(6);
   });
 
   it('reports what an announced event fails with, to whom it was given', async () => {

@@ -81,18 +81,22 @@ export class EventBus {
    * Hands events, in their order, to every subscriber that wants them.
    * Resolves when all have taken them. One that fails does not keep the others from theirs;
    * its error is rethrown (an AggregateError where several failed).
+   * @param taken who has taken these events; it grows by those who do. With the same set, another attempt reaches only
+   * the others.
    */
-  async publish(events: readonly DomainEvent[]): Promise<void> {
+  async publish(events: readonly DomainEvent[], taken = new Set<EventSubscriber>()): Promise<void> {
     if (events.length === 0) return;
     const pending: Promise<void>[] = [];
     const failures: unknown[] = [];
     for (const subscriber of this.subscribers) {
+      if (taken.has(subscriber)) continue;
       const { types } = subscriber;
       const wanted = types ? events.filter((event) => types.includes(event.type)) : events;
       if (wanted.length === 0) continue;
       try {
         const result = subscriber.handle(wanted);
-        if (result) pending.push(result);
+        if (result) pending.push(result.then(() => void taken.add(subscriber)));
+        else taken.add(subscriber);
       } catch (error) {
         failures.push(error);
       }

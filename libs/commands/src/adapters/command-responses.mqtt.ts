@@ -27,7 +27,7 @@ export class CommandResponsesMqtt {
     clock: Clock,
     transport: MqttTransport,
   ) {
-    this.intake = new SerialIntake(inbox, transport, clock, (items) => this.store(items));
+    this.intake = new SerialIntake(inbox, transport, clock, isDeviceId, (items) => this.store(items));
   }
 
   @EventPattern<string>(INBOUND.responses)

@@ -28,7 +28,7 @@ export class DeviceStatusMqtt {
     clock: Clock,
     transport: MqttTransport,
   ) {
-    this.intake = new SerialIntake(inbox, transport, clock, (items) => this.store(items));
+    this.intake = new SerialIntake(inbox, transport, clock, isDeviceId, (items) => this.store(items));
   }
 
   @EventPattern<string>(INBOUND.status)

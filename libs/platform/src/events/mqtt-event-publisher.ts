@@ -2,7 +2,13 @@ import { Injectable } from '@nestjs/common';
 import type { DomainEvent, EventBus } from '#kernel';
 import { Config } from '../config/config.js';
 import { MqttPublisher } from '../mqtt/mqtt-publisher.js';
-import { cloudEventJson } from './cloud-event.js';
+import { cloudEventJson, fits, reducedCloudEventJson } from './cloud-event.js';
+
+/**
+ * Events are no larger than the messages taken in may be. Brokers of MQTT 3.1.1 do not say what they accept, and end the
+ * connection over more, again at each attempt.
+ */
+const MAX_EVENT_BYTES = 262_144;
 
 /** Tells other systems, over the broker: each event as a CloudEvent on `<prefix>/<type>/<device_id>`, QoS 1. */
 @Injectable()
@@ -24,8 +30,14 @@ export class MqttEventPublisher {
     await this.publisher.publishAll(
       events.map((event) => ({
         topic: `${prefix}/${event.type}/${event.deviceId ?? 'unknown'}`,
-        payload: cloudEventJson(event),
+        payload: payloadOf(event),
+        reduced: (maxBytes) => reducedCloudEventJson(event, maxBytes),
       })),
     );
   }
+}
+
+function payloadOf(event: DomainEvent): string {
+  const whole = cloudEventJson(event);
+  return fits(whole, MAX_EVENT_BYTES) ? whole : reducedCloudEventJson(event, MAX_EVENT_BYTES);
 }

@@ -6,11 +6,20 @@ describe('Batcher', () => {
   let finish: (() => void)[];
 
   function batcher(limits: BatchLimits): Batcher<number> {
-    return new Batcher<number>(limits, (batch) => {
-      started.push(batch);
-      return new Promise((resolve) => finish.push(resolve));
-    });
+    return new Batcher<number>(
+      limits,
+      (batch) => {
+        started.push(batch);
+        return new Promise((resolve) => finish.push(resolve));
+      },
+      weightOf,
+    );
   }
+
+  /** Each tenth item is a heavy one. */
+  const weightOf = (item: number): number => (item % 10 === 9 ? 7 : 1);
+  const weightOfAll = (batch: readonly number[]): number =>
+    batch.reduce((sum, item) => sum + weightOf(item), 0);
 
   /** Ends the oldest batch under way. */
   async function finishOne(): Promise<void> {
@@ -34,6 +43,23 @@ describe('Batcher', () => {
     expect(started).toHaveLength(1);
     jest.advanceTimersByTime(1);
     expect(started).toEqual([[1, 2], [3]]);
+  });
+
+  it('ends a batch before it weighs too much, and starts it as soon as that much waits', async () => {
+    const items = batcher({ size: 100, age: 5, concurrency: 1, weight: 5 });
+    items.add([1, 2, 3, 4]);
+    expect(started).toEqual([]);
+    items.add([5, 6, 9, 11]);
+    expect(started).toEqual([[1, 2, 3, 4, 5]]);
+    await finishOne();
+    expect(started.slice(1)).toEqual([[6]]);
+    await finishOne();
+    expect(started.slice(2)).toEqual([[9]]);
+    await finishOne();
+    expect(started.slice(3)).toEqual([[11]]);
+    await finishOne();
+    items.add([12, 13]);
+    expect(started).toHaveLength(4);
   });
 
   it('counts the age from the first that waits', () => {
@@ -123,6 +149,7 @@ describe('Batcher', () => {
       size: fc.integer({ min: 1, max: 5 }),
       age: fc.constant(5),
       concurrency: fc.integer({ min: 1, max: 3 }),
+      weight: fc.integer({ min: 1, max: 9 }),
     });
     await fc.assert(
       fc.asyncProperty(limits, fc.array(step, { maxLength: 40 }), async (limit, steps) => {
@@ -146,6 +173,8 @@ describe('Batcher', () => {
         expect(drained).toBe(true);
         expect(started.flat()).toEqual(Array.from({ length: added }, (_, index) => index));
         expect(Math.max(0, ...started.map((batch) => batch.length))).toBeLessThanOrEqual(limit.size);
+        for (const batch of started)
+          if (batch.length > 1) expect(weightOfAll(batch)).toBeLessThanOrEqual(limit.weight);
       }),
     );
   });

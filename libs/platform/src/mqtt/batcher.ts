@@ -6,14 +6,17 @@ export interface BatchLimits {
   readonly age: number;
   /** Batches under way at once, those aside that let the next one start. */
   readonly concurrency: number;
+  /** What the items of a batch weigh together, at most; one that alone weighs more is a batch of its own. */
+  readonly weight?: number;
 }
 
 /**
- * Collects what arrives one by one and works on it together. A batch starts when it is full, or when its first
+ * Collects what arrives one by one and works on it together. A batch starts when it is full, by count or by weight, or when its first
  * item has waited `age`; while `concurrency` batches are under way the next one grows instead.
  */
 export class Batcher<Item> {
   private waiting: Item[] = [];
+  private waitingWeight = 0;
   private timer: NodeJS.Timeout | undefined;
   private running = 0;
   private inWork = 0;
@@ -22,10 +25,12 @@ export class Batcher<Item> {
   /**
    * @param work settles when the batch is done with; it must not reject. It calls `next` when another batch may start
    * already.
+   * @param weigh an item's weight, the same at each call.
    */
   constructor(
     private readonly limits: BatchLimits,
     private readonly work: (batch: readonly Item[], next: () => void) => Promise<void>,
+    private readonly weigh: (item: Item) => number = () => 0,
   ) {}
 
   /** Items that wait or are under way. */
@@ -34,7 +39,10 @@ export class Batcher<Item> {
   }
 
   add(items: readonly Item[]): void {
-    for (const item of items) this.waiting.push(item);
+    for (const item of items) {
+      this.waiting.push(item);
+      this.waitingWeight += this.weigh(item);
+    }
     this.startFullBatches();
     if (this.waiting.length > 0 && this.running < this.limits.concurrency && !this.timer) {
       this.timer = setTimeout(() => {
@@ -52,15 +60,31 @@ export class Batcher<Item> {
   }
 
   private startFullBatches(): void {
-    while (this.waiting.length >= this.limits.size && this.running < this.limits.concurrency)
+    const { size, weight = Infinity, concurrency } = this.limits;
+    while ((this.waiting.length >= size || this.waitingWeight >= weight) && this.running < concurrency)
       this.startNext();
+  }
+
+  /** How many of those that wait make the next batch; takes their weight off. */
+  private nextSize(): number {
+    const { size, weight = Infinity } = this.limits;
+    let count = 0;
+    let taken = 0;
+    for (const item of this.waiting) {
+      const more = this.weigh(item);
+      if (count === size || (count > 0 && taken + more > weight)) break;
+      count += 1;
+      taken += more;
+    }
+    this.waitingWeight -= taken;
+    return count;
   }
 
   private startNext(): void {
     if (this.waiting.length === 0 || this.running >= this.limits.concurrency) return;
     clearTimeout(this.timer);
     this.timer = undefined;
-    const batch = this.waiting.splice(0, this.limits.size);
+    const batch = this.waiting.splice(0, this.nextSize());
     this.running += 1;
     this.inWork += batch.length;
     let isUnderWay = true;

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable, Logger } from '@nestjs/common';
 import {
-  Clock,
   EventBus,
-  MessageRejected,
+  type EventSubscriber,
+  type MessageRejected,
   messageRejected,
   NOBODYS,
   Quarantine,
@@ -12,17 +12,23 @@ import {
   type Ownership,
   type RejectedMessage,
 } from '#kernel';
-import { errorCode, isDataRefused } from '../database/database-errors.js';
+import { errorCode } from '../database/database-errors.js';
 import type { Delivery } from './delivery.js';
 import { messageId } from './message-id.js';
+import { isDefect, refusalOf } from './refusal.js';
 import { Turns } from './turns.js';
 
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5_000;
 
-/** What a module makes of a delivery before it is stored; the inbox only needs the delivery. */
+/** What a module makes of a delivery before it is stored; this much of it the inbox needs. */
 export interface InboxItem {
   readonly delivery: Delivery;
+  readonly receivedAt: Date;
+  /** The device its topic names, where that can be one at all. */
+  readonly namedDevice: string | null;
+  /** The date of receipt that tells it from messages of the same bytes; null where those are the same message. */
+  readonly distinctBy: Date | null;
 }
 
 /**
@@ -33,7 +39,7 @@ export type StoreItems<Item extends InboxItem> = (items: readonly Item[]) => Pro
 
 /**
  * Sees messages through, from delivery to acknowledgement: each is stored or quarantined, then told of,
- * and only then acknowledged. While the database is away it waits; a message the database refuses is found
+ * and only then acknowledged. While the database is away it waits; a message that can't be stored is found
  * by halving its batch, and quarantined alone.
  */
 @Injectable()
@@ -45,7 +51,6 @@ export class Inbox {
     private readonly unitOfWork: UnitOfWork,
     private readonly quarantine: Quarantine,
     private readonly bus: EventBus,
-    private readonly clock: Clock,
   ) {}
 
   /**
@@ -65,7 +70,8 @@ export class Inbox {
     onStored();
     await turn.come;
     // The next is told of as soon as this one is on its way: a broker's answer may take longer than a commit.
-    const told = events && this.persist(() => this.bus.publish(events).then(() => true));
+    const taken = new Set<EventSubscriber>();
+    const told = events && this.persist(() => this.bus.publish(events, taken).then(() => true), reasonOf);
     turn.pass();
     if (!(await told)) return;
     for (const { delivery } of items) delivery.ack();
@@ -79,6 +85,7 @@ export class Inbox {
   /**
    * Quarantines one delivery, in a transaction of its own.
    * @param sender the device its topic names, where that is one at all, and whose it is.
+   * @param distinctBy the date that tells it from messages of the same bytes.
    * @returns the event to tell of it.
    */
   async setAside(
@@ -86,9 +93,10 @@ export class Inbox {
     sender: Ownership & { readonly deviceId: string | null },
     rejection: MessageRejected,
     receivedAt: Date,
+    distinctBy: Date | null = null,
   ): Promise<DomainEvent> {
     const message: RejectedMessage = {
-      messageId: messageId(delivery.topic, delivery.payload, null),
+      messageId: messageId(delivery.topic, delivery.payload, distinctBy),
       topic: delivery.topic,
       payload: delivery.payload,
       reason: rejection.reason,
@@ -105,33 +113,40 @@ export class Inbox {
     items: readonly Item[],
     store: StoreItems<Item>,
   ): Promise<readonly DomainEvent[] | null> {
+    let failedBefore = false;
     return this.persist(async () => {
       try {
         return await store(items);
       } catch (error) {
-        if (!isDataRefused(error)) throw error;
+        const refusal = refusalOf(error);
+        if (!refusal) throw error;
         if (items.length > 1) {
           const middle = items.length >> 1;
           const first = await this.storeOrQuarantine(items.slice(0, middle), store);
           const second = await this.storeOrQuarantine(items.slice(middle), store);
           return first && second && [...first, ...second];
         }
-        const code = errorCode(error) ?? 'unknown';
-        this.logger.warn(`The database refused a message (${code}); it goes to quarantine`);
-        const rejection = new MessageRejected(
-          'invalid_payload',
-          `The database refused it (SQLSTATE ${code}).`,
-        );
-        const nobody = { deviceId: null, ...NOBODYS };
+        // A driver that loses its connection may fail like this too: good messages must not go to quarantine for that.
+        if (isDefect(error) && !failedBefore) {
+          failedBefore = true;
+          throw error;
+        }
+        const problem = isDefect(error)
+          ? 'A message could not be processed'
+          : 'The database refused a message';
+        this.logger.warn(`${problem} (${nameOf(error)}); it goes to quarantine`);
         return Promise.all(
-          items.map(({ delivery }) => this.setAside(delivery, nobody, rejection, this.clock.now())),
+          items.map(({ delivery, namedDevice, distinctBy, receivedAt }) => {
+            const sender = { deviceId: namedDevice, ...NOBODYS };
+            return this.setAside(delivery, sender, refusal, distinctBy ?? receivedAt, distinctBy);
+          }),
         );
       }
     });
   }
 
   /** Repeats work until it succeeds, ever less often; null once stopped. */
-  private async persist<T>(work: () => Promise<T>): Promise<T | null> {
+  private async persist<T>(work: () => Promise<T>, describe = nameOf): Promise<T | null> {
     let delay = FIRST_RETRY_MS;
     let lastProblem = '';
     for (;;) {
@@ -139,7 +154,7 @@ export class Inbox {
       try {
         return await work();
       } catch (error) {
-        const problem = errorCode(error) ?? (error instanceof Error ? error.name : 'unknown error');
+        const problem = describe(error);
         if (problem !== lastProblem)
           this.logger.warn(`Messages wait: ${problem}; trying again until it works`);
         lastProblem = problem;
@@ -148,4 +163,17 @@ export class Inbox {
       delay = Math.min(delay * 2, LAST_RETRY_MS);
     }
   }
+}
+
+/** What failed, in a word that holds no values. */
+function nameOf(error: unknown): string {
+  return errorCode(error) ?? (error instanceof Error ? error.name : 'unknown error');
+}
+
+/** Why events were not taken. A plain error's message is our own; those of the language may quote what they met. */
+function reasonOf(error: unknown): string {
+  if (error instanceof AggregateError) return [...new Set(error.errors.map(reasonOf))].join(', ');
+  return (
+    errorCode(error) ?? (error instanceof Error && error.name === 'Error' ? error.message : nameOf(error))
+  );
 }

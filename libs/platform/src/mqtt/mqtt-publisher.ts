@@ -76,7 +76,11 @@ export class MqttPublisher {
   private readonly lane: PublishLane;
 
   constructor(private readonly config: Config) {
-    this.lane = new PublishLane(config.mqtt.protocolVersion);
+    this.lane = new PublishLane(config.mqtt.protocolVersion, () =>
+      this.logger.error(
+        'An event is larger than what the broker accepts, even reduced: it was not published',
+      ),
+    );
   }
 
   /** Begins to connect; it may take for ever. */
@@ -111,7 +115,11 @@ export class MqttPublisher {
       complaint.reset();
       if (!config.mqtt.embedded) client.subscribe(DROPPED_TOPIC, { qos: 0 });
       const connection = tap;
-      lane.connected(laneWindow(properties?.receiveMaximum), (frames) => void connection?.write(frames));
+      lane.connected(
+        laneWindow(properties?.receiveMaximum),
+        (frames) => void connection?.write(frames),
+        properties?.maximumPacketSize,
+      );
       for (const listener of this.connectedListeners) listener();
     });
     client.on('close', () => lane.disconnected());

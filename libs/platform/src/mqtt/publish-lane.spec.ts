@@ -92,6 +92,33 @@ describe.each([4, 5] as const)('PublishLane, protocol version %i', (version) => 
     await expect(refused).rejects.toThrow('refused a message (reason 87)');
   });
 
+  it('sends less of what is larger than the broker accepts, also of what waited for it', async () => {
+    const unsendable = jest.fn();
+    const lane = new PublishLane(version, unsendable);
+    const { received, write } = broker(version);
+    const rooms: number[] = [];
+    const large = {
+      topic: 't/large',
+      payload: 'x'.repeat(1_000),
+      reduced: (maxBytes: number) => {
+        rooms.push(maxBytes);
+        return 'r'.repeat(maxBytes);
+      },
+    };
+    const published = lane.publish([
+      large,
+      { topic: 't/hopeless', payload: 'x'.repeat(1_000) },
+      ...numbered(1),
+    ]);
+    lane.connected(10, write, 200);
+    expect(received.map(({ topic }) => topic)).toEqual(['t/large', 't/0']);
+    expect(received[0]?.payload).toHaveLength(rooms[0] ?? 0);
+    expect(unsendable).toHaveBeenCalledTimes(1);
+    for (const { messageId } of received) lane.acknowledged(messageId ?? 0, 0);
+    await published;
+    expect(lane.waiting).toBe(0);
+  });
+
   it('gives up what waits when it is closed', async () => {
     const lane = new PublishLane(version);
     lane.connected(1, () => undefined);

@@ -4,6 +4,8 @@ import { publishFrame } from './publish-frames.js';
 export interface Outgoing {
   readonly topic: string;
   readonly payload: string;
+  /** What to send in its place to a broker that does not accept as much. */
+  readonly reduced?: (maxBytes: number) => string;
 }
 
 /** Messages handed over together, until the broker has taken the last of them. */
@@ -22,6 +24,8 @@ export const FIRST_LANE_ID = 32_768;
 const LAST_ID = 65_535;
 /** MQTT 5, section 3.4.2.1: from here on a reason code is a failure. */
 const FIRST_FAILURE = 0x80;
+/** What a PUBLISH of QoS 1 takes besides topic and payload, at most: its header, two lengths and no properties. */
+const FRAME_OVERHEAD = 10;
 
 /**
  * Publishes many messages at once: frames of a batch are written together, and counted as the broker acknowledges them.
@@ -37,11 +41,19 @@ export class PublishLane {
   private readonly underWay = new Map<number, Entry>();
   private write: ((frames: Buffer) => void) | undefined;
   private window = 0;
+  private maxPacket = Infinity;
   private lastId: number = LAST_ID;
   private closed = false;
 
-  /** @param version 4 for MQTT 3.1.1, 5 for MQTT 5. */
-  constructor(private readonly version: 4 | 5) {}
+  /**
+   * @param version 4 for MQTT 3.1.1, 5 for MQTT 5.
+   * @param onUnsendable hears of a message that no packet the broker accepts can hold. It counts as taken: kept, it would
+   * end each connection and hold all others up.
+   */
+  constructor(
+    private readonly version: 4 | 5,
+    private readonly onUnsendable: () => void = () => undefined,
+  ) {}
 
   /** Messages the broker has not acknowledged yet. */
   get waiting(): number {
@@ -58,7 +70,7 @@ export class PublishLane {
     if (this.closed) throw closing();
     await new Promise<void>((resolve, reject) => {
       const lot: Lot = { left: messages.length, resolve, reject };
-      for (const { topic, payload } of messages) this.queue.push({ topic, payload, lot });
+      for (const message of messages) this.queue.push({ ...message, lot });
       this.pump();
     });
   }
@@ -67,8 +79,10 @@ export class PublishLane {
    * A connection stands.
    * @param window how many unacknowledged messages the broker accepts.
    * @param write sends bytes on it.
+   * @param maxPacket bytes a packet may have (MQTT 5, section 3.2.2.3.6); a larger one ends the connection.
    */
-  connected(window: number, write: (frames: Buffer) => void): void {
+  connected(window: number, write: (frames: Buffer) => void, maxPacket = Infinity): void {
+    this.maxPacket = maxPacket;
     this.window = Math.min(window, LAST_ID - FIRST_LANE_ID);
     this.write = write;
     this.pump();
@@ -92,11 +106,9 @@ export class PublishLane {
     const entry = this.underWay.get(packetId);
     if (!entry) return true;
     this.underWay.delete(packetId);
-    const { lot } = entry;
-    lot.left -= 1;
     if (reason >= FIRST_FAILURE)
-      lot.reject(new Error(`the broker refused a message (reason ${reason.toString(16)})`));
-    else if (lot.left === 0) lot.resolve();
+      entry.lot.reject(new Error(`the broker refused a message (reason ${reason.toString(16)})`));
+    settleOne(entry.lot);
     return true;
   }
 
@@ -109,8 +121,14 @@ export class PublishLane {
       const entry = this.queue[this.head] as Entry;
       this.head += 1;
       const packetId = this.nextId();
+      const frame = this.frameOf(entry, packetId);
+      if (!frame) {
+        this.onUnsendable();
+        settleOne(entry.lot);
+        continue;
+      }
       this.underWay.set(packetId, entry);
-      frames.push(publishFrame(entry.topic, entry.payload, packetId, this.version));
+      frames.push(frame);
     }
     if (this.head === this.queue.length) {
       this.queue = [];
@@ -127,6 +145,15 @@ export class PublishLane {
     this.queue = [];
   }
 
+  /** Null when the broker accepts no packet of that size. */
+  private frameOf({ topic, payload, reduced }: Entry, packetId: number): Buffer | null {
+    const frame = publishFrame(topic, payload, packetId, this.version);
+    if (frame.length <= this.maxPacket) return frame;
+    const room = this.maxPacket - FRAME_OVERHEAD - Buffer.byteLength(topic);
+    const smaller = reduced && publishFrame(topic, reduced(room), packetId, this.version);
+    return smaller && smaller.length <= this.maxPacket ? smaller : null;
+  }
+
   /** The window is smaller than the ids are many: one is always free. */
   private nextId(): number {
     do {
@@ -134,6 +161,12 @@ export class PublishLane {
     } while (this.underWay.has(this.lastId));
     return this.lastId;
   }
+}
+
+/** One less to wait for; after a refusal, resolving says nothing more. */
+function settleOne(lot: Lot): void {
+  lot.left -= 1;
+  if (lot.left === 0) lot.resolve();
 }
 
 function closing(): Error {

@@ -7,6 +7,7 @@ import {
   Config,
   INBOUND,
   Inbox,
+  MAX_BATCH_BYTES,
   messageId,
   MqttTransport,
   parseJsonPayload,
@@ -14,6 +15,8 @@ import {
   type Delivery,
   type InboxItem,
 } from '#platform';
+import { isDeviceId } from '#devices';
+import { isDated } from '../application/decode.js';
 import { Ingest, type IncomingMessage } from '../application/ingest.js';
 import { ReceiptDates, type MicroRange } from '../application/receipt-dates.js';
 
@@ -47,6 +50,20 @@ class DataMessage implements InboxItem, IncomingMessage {
 
   get receiptDate(): Date {
     return (this.date ??= this.before?.receiptDate ?? this.dates.next(this.deviceId, this.receivedAt));
+  }
+
+  get namedDevice(): string | null {
+    return isDeviceId(this.deviceId) ? this.deviceId : null;
+  }
+
+  get distinctBy(): Date | null {
+    // A retained message comes again at every connect; it is one message all the same.
+    if (this.retained) return null;
+    try {
+      return isDated(this.parse()) ? null : this.receiptDate;
+    } catch {
+      return this.receiptDate;
+    }
   }
 
   parse(): Readonly<Record<string, unknown>> {
@@ -88,11 +105,12 @@ export class DeviceDataMqtt {
     this.dates = new ReceiptDates(microRange(config));
     const { batchSize, batchAge } = config.ingest;
     this.batcher = new Batcher(
-      { size: batchSize, age: batchAge, concurrency: BATCHES_AT_ONCE },
+      { size: batchSize, age: batchAge, concurrency: BATCHES_AT_ONCE, weight: MAX_BATCH_BYTES },
       (batch, next) => {
         const done = this.inbox.process(batch, (part) => this.ingest.store(part), this.turns, next);
         return done.then(() => this.letGo(batch));
       },
+      ({ payload }) => payload.length,
     );
     transport.onDrain(() => this.batcher.drain());
   }

@@ -7,16 +7,7 @@ import {
   type RejectionReason,
   type Transaction,
 } from '#kernel';
-import {
-  clientOf,
-  Config,
-  Database,
-  DeviceTopic,
-  errorCode,
-  isDataRefused,
-  messageId,
-  parseJsonPayload,
-} from '#platform';
+import { clientOf, Config, Database, DeviceTopic, messageId, parseJsonPayload, refusalOf } from '#platform';
 import {
   RejectedMessageRepository,
   type HeldMessage,
@@ -144,6 +135,7 @@ export class PgRejectedMessageRepository extends RejectedMessageRepository {
       deviceId: this.dataTopic.deviceIdOf(topic),
       retained,
       receivedAt: MicroDate.of(position),
+      bytes: payload.length,
       parse: () => parseJsonPayload(payload),
       id: (firstReceived) => messageId(topic, payload, firstReceived),
     };
@@ -157,12 +149,7 @@ function concerns(tenant: string): string {
 }
 
 function rejectionOf(error: unknown): MessageRejected | null {
-  if (error instanceof MessageRejected) return error;
-  if (!isDataRefused(error)) return null;
-  return new MessageRejected(
-    'invalid_payload',
-    `The database refused it (SQLSTATE ${errorCode(error) ?? 'unknown'}).`,
-  );
+  return error instanceof MessageRejected ? error : refusalOf(error);
 }
 
 function toQuarantinedMessage(record: ListedRecord): QuarantinedMessage {

@@ -3,7 +3,7 @@ import { requireOwnDeviceId, type DeviceIdentity } from '#devices';
 import { CATALOGUE, ECG, ucumCode, type Metric, type Reading, type Waveform } from '#readings';
 import { DICTIONARY, type FieldMeaning } from './dictionary.js';
 
-const MAX_ENTRIES = 1_000;
+export const MAX_ENTRIES = 1_000;
 const MAX_SAMPLES = 20_000;
 /** Fields that say what a measurement is, rather than something besides. */
 const ENVELOPE_FIELDS: ReadonlySet<string> = new Set([

@@ -18,7 +18,8 @@ import {
   type Receipt,
 } from '../ports/receipt-ledger.js';
 import { DataReceived } from './data-received.js';
-import { decodeMessage, isDated } from './decode.js';
+import { decodeBounded } from './decode-bounded.js';
+import { isDated } from './decode.js';
 
 /** A data message as it came in. */
 export interface IncomingMessage {
@@ -142,7 +143,7 @@ export class Ingest {
       requireDatable(payload, message.retained);
       const sender = requireActive(device);
       const undatedSince = isDated(payload) ? null : receivedAt;
-      decodeMessage(payload, sender, receivedAt).forEach((measurement, index) => {
+      decodeBounded(payload, message.payload.length, sender, receivedAt).forEach((measurement, index) => {
         for (const reading of measurement.readings) into.readings.push(reading);
         if (measurement.waveform) into.waveforms.push(measurement.waveform);
         into.events.push(

@@ -30,6 +30,7 @@ const message = (payload: Record<string, unknown>, about: Partial<HeldMessage> =
   deviceId: 'device_123',
   retained: false,
   receivedAt: RECEIVED,
+  bytes: Buffer.byteLength(JSON.stringify(payload)),
   parse: () => payload,
   id: (firstReceived) => (firstReceived ? `undated ${firstReceived.toISOString()}` : 'dated'),
   ...about,
@@ -112,6 +113,15 @@ describe('QuarantineDesk', () => {
         late: true,
       }),
     ]);
+  });
+
+  it('rejects again what would grow too large', async () => {
+    const readings = Array.from({ length: 1_000 }, () => beat);
+    const { desk, readings: stored } = deskWith(message({ readings, note: 'x'.repeat(200_000) }));
+    await expect(desk.retry(1, ADMIN)).rejects.toEqual(
+      refused('conflict', 'still_rejected', { reason: 'payload_too_large' }),
+    );
+    expect(stored).toEqual([]);
   });
 
   it('leaves a measurement its own date', async () => {

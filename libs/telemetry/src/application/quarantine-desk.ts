@@ -10,7 +10,8 @@ import {
   type RejectionFilter,
 } from '../ports/rejected-message.repository.js';
 import { DataReceived } from './data-received.js';
-import { decodeMessage, isDated } from './decode.js';
+import { decodeBounded } from './decode-bounded.js';
+import { isDated } from './decode.js';
 import { requireDatable } from './ingest.js';
 
 /** What a message turned out to hold when it was tried again. */
@@ -95,7 +96,7 @@ export class QuarantineDesk {
     const payload = message.parse();
     requireDatable(payload, message.retained);
     const sender = requireActive(device ?? undefined);
-    const measurements = decodeMessage(payload, sender, receivedAt);
+    const measurements = decodeBounded(payload, message.bytes, sender, receivedAt);
     const readings = measurements.flatMap((measurement) => measurement.readings);
     const waveforms = measurements.flatMap(({ waveform }) => waveform ?? []);
     await this.readings.insertReadings(transaction, readings);

@@ -35,6 +35,8 @@ export interface HeldMessage {
   readonly retained: boolean;
   /** When it was received first. */
   readonly receivedAt: Date;
+  /** The payload's. */
+  readonly bytes: number;
   /** @throws MessageRejected when the payload is no JSON object. */
   readonly parse: () => Readonly<Record<string, unknown>>;
   /** A name that is the same at each try; `firstReceived` where the message carries no date. */
