@@ -377,7 +377,8 @@ describeWithDynsec('accounts in dynamic security', () => {
       },
       { command: 'addClientRole', username: 'unbound_1', rolename: 'nurse' },
       { command: 'setClientId', username: 'unbound_1', clientid: 'another' },
-      { command: 'deleteRole', rolename: 'device:roleless_1' },
+      // Not deleteRole: 2.0.11 crashes when a role is deleted that an account has.
+      { command: 'removeClientRole', username: 'roleless_1', rolename: 'device:roleless_1' },
       { command: 'deleteClient', username: 'lost_1' },
       { command: 'setDefaultACLAccess', acls: [{ acltype: 'subscribe', allow: true }] },
     );
