@@ -76,7 +76,7 @@ describe.each([4, 5] as const)('PublishFrames, protocol version %i', (version) =
             payload: packet.payload,
             packetId: packet.qos > 0 ? packet.messageId : 0,
             reply:
-              [0x4002_0000, 0x4002_0000, 0x5002_0000][packet.qos]! + (packet.qos > 0 ? packet.messageId! : 0),
+              (packet.qos === 2 ? 0x5002_0000 : 0x4002_0000) + (packet.qos > 0 ? (packet.messageId ?? 0) : 0),
             duplicate: packet.dup,
             retained: packet.retain,
           })),
