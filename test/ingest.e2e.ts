@@ -234,6 +234,48 @@ describe.each(brokersHere())('measurements by way of %s', (kind) => {
     device.removeAllListeners('message');
   });
 
+  it('takes in what grows, tells a part of it, and goes on', async () => {
+    const heard: { topic: string; bytes: number; data: Record<string, unknown> }[] = [];
+    device.on('message', (topic, payload) => {
+      const { data } = JSON.parse(payload.toString('utf8')) as { data: Record<string, unknown> };
+      heard.push({ topic, bytes: payload.length, data });
+    });
+    await device.subscribeAsync('events/#', { qos: 1 });
+    const timestamp = '2024-03-02T00:00:00Z';
+    // Written down again, 1e20 has 21 digits.
+    const grows = `{"metric_type":"heart_rate","value":71,"timestamp":"${timestamp}","far":[${'1e20,'.repeat(40_000)}0]}`;
+    const copies = JSON.stringify({
+      note: 'x'.repeat(100_000),
+      readings: Array.from({ length: 1_000 }, () => ({ metric_type: 'heart_rate', value: 72, timestamp })),
+    });
+    await publish(grows);
+    await publish(copies);
+    await publish(bloodPressure(134, '2024-03-02T00:01:00Z'));
+    const told = await until('the event that follows', () => {
+      const ofData = heard.filter(({ topic }) => topic === 'events/device.data.received/device_1');
+      return ofData.some(({ data }) => data['systolic'] === 134) && ofData;
+    });
+    const reduced = told.find(({ data }) => data['truncated'] === true);
+    expect(reduced?.bytes).toBeLessThan(1_000);
+    expect(reduced?.data).toEqual({
+      device_id: 'device_1',
+      patient_id: 1,
+      metric_type: 'heart_rate',
+      timestamp,
+      readings: [expect.objectContaining({ metric_type: 'heart_rate', value: 71 })],
+      truncated: true,
+    });
+    const [kept] = await until('the one that would grow too much, in quarantine', async () => {
+      const rows = await database.query<{ reason: string }>(
+        `SELECT reason FROM rejected_messages WHERE detail LIKE '%each of its 1000 readings%'`,
+      );
+      return rows.length > 0 && rows;
+    });
+    expect(kept).toEqual({ reason: 'payload_too_large' });
+    await device.unsubscribeAsync('events/#');
+    device.removeAllListeners('message');
+  });
+
   it('tells when a device connects and disconnects, and ignores the late will of an older session', async () => {
     const watcher = await service.live(`?token=${await service.token()}`);
     await watcher.hear('connected');
