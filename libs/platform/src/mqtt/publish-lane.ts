@@ -29,7 +29,7 @@ const FRAME_OVERHEAD = 10;
 
 /**
  * Publishes many messages at once: frames of a batch are written together, and counted as the broker acknowledges them.
- * A client library keeps a store, timers and a promise for each; measured, that is 40 us a message, the lane 3 us.
+ * A client library keeps a store and a promise for each.
  *
  * What the broker has not acknowledged when a connection ends goes out again on the next, in its order: at least once.
  */
