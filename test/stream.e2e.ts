@@ -147,8 +147,8 @@ describe('the WebSocket /ws/mqtt', () => {
   });
 
   it('takes messages that follow the handshake at once', async () => {
-    const socket = new WebSocket(`ws://127.0.0.1:${service.port}/ws/mqtt`);
     const token = await service.token({ role: 'viewer' });
+    const socket = new WebSocket(`ws://127.0.0.1:${service.port}/ws/mqtt`);
     const answers: string[] = [];
     socket.on('message', (data: Buffer) =>
       answers.push((JSON.parse(data.toString('utf8')) as { event: string }).event),

@@ -66,6 +66,26 @@ describe('parseInstant', () => {
     );
   });
 
+  it('knows which dates there are', () => {
+    const two = (number: number): string => String(number).padStart(2, '0');
+    const date = fc.tuple(fc.integer({ min: 1, max: 9_999 }), fc.nat(13), fc.nat(32));
+    fc.assert(
+      fc.property(date, ([year, month, day]) => {
+        const text = `${String(year).padStart(4, '0')}-${two(month)}-${two(day)}T10:30:00`;
+        expect(parseInstant(`${text}Z`)).toEqual(parseInstant(`${text}+00:00`));
+      }),
+    );
+    for (const [year, exists] of [
+      [2024, true],
+      [2023, false],
+      [2000, true],
+      [1900, false],
+    ] as const) {
+      expect(parseInstant(`${year}-02-29T00:00:00Z`) !== null).toBe(exists);
+      expect(parseInstant(`${year}-02-29T00:00:00+00:00`) !== null).toBe(exists);
+    }
+  });
+
   it('takes no text for a moment that only looks like one', () => {
     const spoiled = fc
       .tuple(

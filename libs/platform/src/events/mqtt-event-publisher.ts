@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import type { DomainEvent, EventBus } from '#kernel';
 import { Config } from '../config/config.js';
 import { MqttPublisher } from '../mqtt/mqtt-publisher.js';
+import type { Outgoing } from '../mqtt/publish-lane.js';
 import { cloudEventJson, fits, reducedCloudEventJson } from './cloud-event.js';
 
 /**
@@ -27,17 +28,27 @@ export class MqttEventPublisher {
   /** Resolves when the broker has taken all of them. */
   private async publish(events: readonly DomainEvent[]): Promise<void> {
     const prefix = this.config.mqtt.topics.events;
-    await this.publisher.publishAll(
-      events.map((event) => ({
-        topic: `${prefix}/${event.type}/${event.deviceId ?? 'unknown'}`,
-        payload: payloadOf(event),
-        reduced: (maxBytes) => reducedCloudEventJson(event, maxBytes),
-      })),
-    );
+    await this.publisher.publishAll(events.map((event) => new EventMessage(prefix, event)));
   }
 }
 
-function payloadOf(event: DomainEvent): string {
-  const whole = cloudEventJson(event);
-  return fits(whole, MAX_EVENT_BYTES) ? whole : reducedCloudEventJson(event, MAX_EVENT_BYTES);
+/** Its text is made when it goes out: events that wait for the broker take no more room than they did before. */
+class EventMessage implements Outgoing {
+  constructor(
+    private readonly prefix: string,
+    private readonly event: DomainEvent,
+  ) {}
+
+  get topic(): string {
+    return `${this.prefix}/${this.event.type}/${this.event.deviceId ?? 'unknown'}`;
+  }
+
+  get payload(): string {
+    const whole = cloudEventJson(this.event);
+    return fits(whole, MAX_EVENT_BYTES) ? whole : this.reduced(MAX_EVENT_BYTES);
+  }
+
+  reduced(maxBytes: number): string {
+    return reducedCloudEventJson(this.event, maxBytes);
+  }
 }

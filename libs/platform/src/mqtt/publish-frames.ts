@@ -161,29 +161,57 @@ export function replyToPubrel(packet: Buffer): Buffer | null {
   return repliesOf([PUBCOMP + packet.readUInt16BE(2)]);
 }
 
-/** A PUBLISH of QoS 1 (section 3.3), in MQTT 5 without properties. */
-export function publishFrame(topic: string, payload: string, packetId: number, version: 4 | 5): Buffer {
-  const topicLength = Buffer.byteLength(topic);
-  const length = 2 + topicLength + 2 + (version === 5 ? 1 : 0) + Buffer.byteLength(payload);
-  const frame = Buffer.allocUnsafe(1 + lengthBytes(length) + length);
-  frame[0] = 0x32;
-  let at = 1;
-  for (let rest = length; ;) {
+/** A PUBLISH of QoS 1 to be written. */
+export interface OutgoingPublish {
+  readonly topic: string;
+  readonly payload: string;
+  readonly packetId: number;
+}
+
+/** Bytes that a PUBLISH of QoS 1 takes (section 3.3), in MQTT 5 without properties. */
+export function publishLength(topic: string, payload: string, version: 4 | 5): number {
+  const length = remainingLength(topic, payload, version);
+  return 1 + lengthBytes(length) + length;
+}
+
+/** PUBLISHes of QoS 1 as they stand on the wire, one after the other. */
+export function publishFrames(publishes: readonly OutgoingPublish[], version: 4 | 5): Buffer {
+  let size = 0;
+  for (const { topic, payload } of publishes) size += publishLength(topic, payload, version);
+  const bytes = Buffer.allocUnsafe(size);
+  let at = 0;
+  for (const publish of publishes) at = writePublish(bytes, at, publish, version);
+  return bytes;
+}
+
+/** @returns where the next may begin. */
+function writePublish(
+  bytes: Buffer,
+  from: number,
+  { topic, payload, packetId }: OutgoingPublish,
+  version: 4 | 5,
+): number {
+  bytes[from] = 0x32;
+  let at = from + 1;
+  for (let rest = remainingLength(topic, payload, version); ;) {
     const digit = rest & 0x7f;
     rest >>>= 7;
-    frame[at] = rest > 0 ? digit | 0x80 : digit;
+    bytes[at] = rest > 0 ? digit | 0x80 : digit;
     at += 1;
     if (rest === 0) break;
   }
-  at = frame.writeUInt16BE(topicLength, at);
-  at += frame.write(topic, at);
-  at = frame.writeUInt16BE(packetId, at);
+  const topicLength = bytes.write(topic, at + 2);
+  bytes.writeUInt16BE(topicLength, at);
+  at = bytes.writeUInt16BE(packetId, at + 2 + topicLength);
   if (version === 5) {
-    frame[at] = 0;
+    bytes[at] = 0;
     at += 1;
   }
-  frame.write(payload, at);
-  return frame;
+  return at + bytes.write(payload, at);
+}
+
+function remainingLength(topic: string, payload: string, version: 4 | 5): number {
+  return 2 + Buffer.byteLength(topic) + 2 + (version === 5 ? 1 : 0) + Buffer.byteLength(payload);
 }
 
 /** Bytes that a remaining length takes (section 2.2.3 of MQTT 3.1.1). */

@@ -1,11 +1,11 @@
-import { publishFrame } from './publish-frames.js';
+import { publishFrames, publishLength, type OutgoingPublish } from './publish-frames.js';
 
-/** A message to be published at QoS 1. */
+/** A message to be published at QoS 1. It is read when it goes out, and again if it has to go out again. */
 export interface Outgoing {
   readonly topic: string;
   readonly payload: string;
   /** What to send in its place to a broker that does not accept as much. */
-  readonly reduced?: (maxBytes: number) => string;
+  reduced?(maxBytes: number): string;
 }
 
 /** Messages handed over together, until the broker has taken the last of them. */
@@ -15,7 +15,8 @@ interface Lot {
   readonly reject: (error: Error) => void;
 }
 
-interface Entry extends Outgoing {
+interface Entry {
+  readonly message: Outgoing;
   readonly lot: Lot;
 }
 
@@ -70,7 +71,7 @@ export class PublishLane {
     if (this.closed) throw closing();
     await new Promise<void>((resolve, reject) => {
       const lot: Lot = { left: messages.length, resolve, reject };
-      for (const message of messages) this.queue.push({ ...message, lot });
+      for (const message of messages) this.queue.push({ message, lot });
       this.pump();
     });
   }
@@ -116,25 +117,25 @@ export class PublishLane {
   pump(): void {
     const { write } = this;
     if (!write) return;
-    const frames: Buffer[] = [];
+    const publishes: OutgoingPublish[] = [];
     while (this.head < this.queue.length && this.underWay.size < this.window) {
       const entry = this.queue[this.head] as Entry;
       this.head += 1;
       const packetId = this.nextId();
-      const frame = this.frameOf(entry, packetId);
-      if (!frame) {
+      const publish = this.publishOf(entry.message, packetId);
+      if (!publish) {
         this.onUnsendable();
         settleOne(entry.lot);
         continue;
       }
       this.underWay.set(packetId, entry);
-      frames.push(frame);
+      publishes.push(publish);
     }
     if (this.head === this.queue.length) {
       this.queue = [];
       this.head = 0;
     }
-    if (frames.length > 0) write(Buffer.concat(frames));
+    if (publishes.length > 0) write(publishFrames(publishes, this.version));
   }
 
   /** Gives up what still waits. */
@@ -146,12 +147,13 @@ export class PublishLane {
   }
 
   /** Null when the broker accepts no packet of that size. */
-  private frameOf({ topic, payload, reduced }: Entry, packetId: number): Buffer | null {
-    const frame = publishFrame(topic, payload, packetId, this.version);
-    if (frame.length <= this.maxPacket) return frame;
+  private publishOf(message: Outgoing, packetId: number): OutgoingPublish | null {
+    const { topic, payload } = message;
+    if (publishLength(topic, payload, this.version) <= this.maxPacket) return { topic, payload, packetId };
     const room = this.maxPacket - FRAME_OVERHEAD - Buffer.byteLength(topic);
-    const smaller = reduced && publishFrame(topic, reduced(room), packetId, this.version);
-    return smaller && smaller.length <= this.maxPacket ? smaller : null;
+    const smaller = message.reduced?.(room);
+    if (smaller === undefined || publishLength(topic, smaller, this.version) > this.maxPacket) return null;
+    return { topic, payload: smaller, packetId };
   }
 
   /** The window is smaller than the ids are many: one is always free. */

@@ -8,7 +8,7 @@ import { NO_FILTER, type StreamFilter } from '../domain/stream-filter.js';
 import type { LiveAudit } from './live-audit.js';
 import { parseClientMessage, type ClientMessage } from './live-message.js';
 import type { TokenSeats } from './token-seats.js';
-import { textFrame } from './web-socket-frame.js';
+import { textFrames } from './web-socket-frame.js';
 
 const AUTHENTICATE_WITHIN_MS = 5_000;
 /** The contract's own close code: no token, a bad one, or one that has expired. */
@@ -24,7 +24,7 @@ const LONGEST_TIMER_MS = 2_147_483_647;
 const MAX_WAITING = 100;
 
 /** The WebSockets' own way to send is not used: it would make a header anew for each of them. */
-const WEB_SOCKET: FrameFormat = { encode: textFrame };
+const WEB_SOCKET: FrameFormat = { encode: textFrames };
 
 /** One WebSocket connection: who it is, what it wants, and what it is told. */
 export class LiveSession implements Watcher {
@@ -96,22 +96,14 @@ export class LiveSession implements Watcher {
     }
   }
 
-  send(frame: Buffer): void {
+  send(frames: Buffer): void {
     if (this.socket.readyState !== this.socket.OPEN) return;
     if (this.socket.bufferedAmount > this.maxBuffer) {
       this.feed.remove(this);
       this.close(TRY_AGAIN_LATER, 'too slow');
       return;
     }
-    this.connection.write(frame);
-  }
-
-  gather(): void {
-    this.connection.cork();
-  }
-
-  flush(): void {
-    this.connection.uncork();
+    this.connection.write(frames);
   }
 
   /** Drops a peer that has not answered the ping before. */
@@ -247,6 +239,6 @@ export class LiveSession implements Watcher {
   }
 
   private tell(event: string, data: Readonly<Record<string, unknown>>): void {
-    this.send(textFrame(JSON.stringify({ event, time: new Date().toISOString(), data })));
+    this.send(textFrames([JSON.stringify({ event, time: new Date().toISOString(), data })]));
   }
 }

@@ -4,8 +4,8 @@ import { passes, type StreamFilter } from '../domain/stream-filter.js';
 
 /** How a kind of watcher receives its messages. */
 export interface FrameFormat {
-  /** The bytes of a message, given as JSON. */
-  encode(message: string): Buffer;
+  /** The bytes of messages, each given as JSON. */
+  encode(messages: readonly string[]): Buffer;
 }
 
 /** Someone who watches the stream. */
@@ -14,10 +14,7 @@ export interface Watcher {
   readonly filter: StreamFilter;
   readonly format: FrameFormat;
   /** Must neither throw nor wait. */
-  send(frame: Buffer): void;
-  /** Several frames follow: what they need to be written together is kept until {@link flush}. */
-  gather(): void;
-  flush(): void;
+  send(frames: Buffer): void;
 }
 
 /** An event as watchers read it. */
@@ -48,24 +45,37 @@ export class LiveFeed {
 
   private broadcast(events: readonly DomainEvent[]): void {
     if (this.watchers.size === 0) return;
-    const addressed = new Set<Watcher>();
-    for (const event of events) {
-      let frame: Buffer | undefined;
-      let format: FrameFormat | undefined;
-      for (const watcher of this.watchers) {
-        if (!watcher.principal.maySee(event) || !passes(watcher.filter, event)) continue;
-        // Made anew only where watchers of several kinds take turns.
-        if (!frame || format !== watcher.format) {
-          format = watcher.format;
-          frame = format.encode(liveMessage(event));
-        }
-        if (!addressed.has(watcher)) {
-          addressed.add(watcher);
-          watcher.gather();
-        }
-        watcher.send(frame);
-      }
+    const messages = new Messages(events);
+    for (const watcher of this.watchers) {
+      const wanted: number[] = [];
+      events.forEach((event, index) => {
+        if (watcher.principal.maySee(event) && passes(watcher.filter, event)) wanted.push(index);
+      });
+      if (wanted.length > 0) watcher.send(messages.framesOf(wanted, watcher.format));
     }
-    for (const watcher of addressed) watcher.flush();
+  }
+}
+
+/** Events that are told together, as they are sent. */
+class Messages {
+  private readonly texts: string[] = [];
+  /** All of them, for those who see all. */
+  private readonly whole = new Map<FrameFormat, Buffer>();
+
+  constructor(private readonly events: readonly DomainEvent[]) {}
+
+  /** @param wanted which of the events, in their order. */
+  framesOf(wanted: readonly number[], format: FrameFormat): Buffer {
+    if (wanted.length < this.events.length) return format.encode(wanted.map((index) => this.textOf(index)));
+    let frames = this.whole.get(format);
+    if (!frames) {
+      frames = format.encode(wanted.map((index) => this.textOf(index)));
+      this.whole.set(format, frames);
+    }
+    return frames;
+  }
+
+  private textOf(index: number): string {
+    return (this.texts[index] ??= liveMessage(this.events[index] as DomainEvent));
   }
 }
