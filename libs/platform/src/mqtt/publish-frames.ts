@@ -161,57 +161,61 @@ export function replyToPubrel(packet: Buffer): Buffer | null {
   return repliesOf([PUBCOMP + packet.readUInt16BE(2)]);
 }
 
-/** A PUBLISH of QoS 1 to be written. */
-export interface OutgoingPublish {
-  readonly topic: string;
-  readonly payload: string;
-  readonly packetId: number;
+/**
+ * A PUBLISH of QoS 1 to be written (section 3.3), in MQTT 5 without properties. Counting the bytes of a text takes as long
+ * as writing it: they are counted once.
+ */
+export class OutgoingPublish {
+  private readonly topicLength: number;
+  private readonly payloadLength: number;
+  private readonly remaining: number;
+
+  constructor(
+    private readonly topic: string,
+    private readonly payload: string,
+    private readonly packetId: number,
+    private readonly version: 4 | 5,
+  ) {
+    this.topicLength = Buffer.byteLength(topic);
+    this.payloadLength = Buffer.byteLength(payload);
+    this.remaining = 2 + this.topicLength + 2 + (version === 5 ? 1 : 0) + this.payloadLength;
+  }
+
+  /** Bytes it takes. */
+  get length(): number {
+    return 1 + lengthBytes(this.remaining) + this.remaining;
+  }
+
+  /** @returns where the next may begin. */
+  writeTo(bytes: Buffer, from: number): number {
+    bytes[from] = 0x32;
+    let at = from + 1;
+    for (let rest = this.remaining; ;) {
+      const digit = rest & 0x7f;
+      rest >>>= 7;
+      bytes[at] = rest > 0 ? digit | 0x80 : digit;
+      at += 1;
+      if (rest === 0) break;
+    }
+    at = bytes.writeUInt16BE(this.topicLength, at);
+    at += bytes.write(this.topic, at, this.topicLength);
+    at = bytes.writeUInt16BE(this.packetId, at);
+    if (this.version === 5) {
+      bytes[at] = 0;
+      at += 1;
+    }
+    return at + bytes.write(this.payload, at, this.payloadLength);
+  }
 }
 
-/** Bytes that a PUBLISH of QoS 1 takes (section 3.3), in MQTT 5 without properties. */
-export function publishLength(topic: string, payload: string, version: 4 | 5): number {
-  const length = remainingLength(topic, payload, version);
-  return 1 + lengthBytes(length) + length;
-}
-
-/** PUBLISHes of QoS 1 as they stand on the wire, one after the other. */
-export function publishFrames(publishes: readonly OutgoingPublish[], version: 4 | 5): Buffer {
+/** PUBLISHes as they stand on the wire, one after the other. */
+export function publishFrames(publishes: readonly OutgoingPublish[]): Buffer {
   let size = 0;
-  for (const { topic, payload } of publishes) size += publishLength(topic, payload, version);
+  for (const { length } of publishes) size += length;
   const bytes = Buffer.allocUnsafe(size);
   let at = 0;
-  for (const publish of publishes) at = writePublish(bytes, at, publish, version);
+  for (const publish of publishes) at = publish.writeTo(bytes, at);
   return bytes;
-}
-
-/** @returns where the next may begin. */
-function writePublish(
-  bytes: Buffer,
-  from: number,
-  { topic, payload, packetId }: OutgoingPublish,
-  version: 4 | 5,
-): number {
-  bytes[from] = 0x32;
-  let at = from + 1;
-  for (let rest = remainingLength(topic, payload, version); ;) {
-    const digit = rest & 0x7f;
-    rest >>>= 7;
-    bytes[at] = rest > 0 ? digit | 0x80 : digit;
-    at += 1;
-    if (rest === 0) break;
-  }
-  const topicLength = bytes.write(topic, at + 2);
-  bytes.writeUInt16BE(topicLength, at);
-  at = bytes.writeUInt16BE(packetId, at + 2 + topicLength);
-  if (version === 5) {
-    bytes[at] = 0;
-    at += 1;
-  }
-  return at + bytes.write(payload, at);
-}
-
-function remainingLength(topic: string, payload: string, version: 4 | 5): number {
-  return 2 + Buffer.byteLength(topic) + 2 + (version === 5 ? 1 : 0) + Buffer.byteLength(payload);
 }
 
 /** Bytes that a remaining length takes (section 2.2.3 of MQTT 3.1.1). */

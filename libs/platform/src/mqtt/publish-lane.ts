@@ -1,4 +1,4 @@
-import { publishFrames, publishLength, type OutgoingPublish } from './publish-frames.js';
+import { OutgoingPublish, publishFrames } from './publish-frames.js';
 
 /** A message to be published at QoS 1. It is read when it goes out, and again if it has to go out again. */
 export interface Outgoing {
@@ -135,7 +135,7 @@ export class PublishLane {
       this.queue = [];
       this.head = 0;
     }
-    if (publishes.length > 0) write(publishFrames(publishes, this.version));
+    if (publishes.length > 0) write(publishFrames(publishes));
   }
 
   /** Gives up what still waits. */
@@ -148,12 +148,13 @@ export class PublishLane {
 
   /** Null when the broker accepts no packet of that size. */
   private publishOf(message: Outgoing, packetId: number): OutgoingPublish | null {
-    const { topic, payload } = message;
-    if (publishLength(topic, payload, this.version) <= this.maxPacket) return { topic, payload, packetId };
-    const room = this.maxPacket - FRAME_OVERHEAD - Buffer.byteLength(topic);
-    const smaller = message.reduced?.(room);
-    if (smaller === undefined || publishLength(topic, smaller, this.version) > this.maxPacket) return null;
-    return { topic, payload: smaller, packetId };
+    const { topic } = message;
+    const whole = new OutgoingPublish(topic, message.payload, packetId, this.version);
+    if (whole.length <= this.maxPacket) return whole;
+    const text = message.reduced?.(this.maxPacket - FRAME_OVERHEAD - Buffer.byteLength(topic));
+    if (text === undefined) return null;
+    const smaller = new OutgoingPublish(topic, text, packetId, this.version);
+    return smaller.length <= this.maxPacket ? smaller : null;
   }
 
   /** The window is smaller than the ids are many: one is always free. */

@@ -7,20 +7,20 @@ const EXTENDED_64 = 127;
  * section 5.2). Made once for all who get them.
  */
 export function textFrames(messages: readonly string[]): Buffer {
-  let size = 0;
-  for (const message of messages) {
-    const length = Buffer.byteLength(message);
-    size += headLength(length) + length;
-  }
+  const lengths = messages.map((message) => Buffer.byteLength(message));
+  const size = lengths.reduce((sum, length) => sum + headLength(length) + length, 0);
   const bytes = Buffer.allocUnsafe(size);
   let at = 0;
-  for (const message of messages) at = writeTextFrame(bytes, at, message);
+  messages.forEach((message, index) => {
+    const length = lengths[index] ?? 0;
+    at = writeHead(bytes, at, length);
+    at += bytes.write(message, at, length);
+  });
   return bytes;
 }
 
-/** @returns where the next may begin. */
-function writeTextFrame(bytes: Buffer, at: number, message: string): number {
-  const length = Buffer.byteLength(message);
+/** @returns where the payload begins. */
+function writeHead(bytes: Buffer, at: number, length: number): number {
   const head = headLength(length);
   bytes[at] = FIN_AND_TEXT;
   if (head === 2) bytes[at + 1] = length;
@@ -31,7 +31,7 @@ function writeTextFrame(bytes: Buffer, at: number, message: string): number {
     bytes[at + 1] = EXTENDED_64;
     bytes.writeBigUInt64BE(BigInt(length), at + 2);
   }
-  return at + head + bytes.write(message, at + head);
+  return at + head;
 }
 
 function headLength(length: number): number {
