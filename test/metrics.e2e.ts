@@ -108,6 +108,25 @@ describe('/metrics', () => {
     expect((await change())[rejected('invalid_json')]).toBe(3);
   });
 
+  it('counts a reading once, however often it is sent', async () => {
+    const before = await scrape();
+    const repeated = JSON.stringify({
+      metric_type: 'blood_pressure',
+      systolic: 121,
+      diastolic: 81,
+      timestamp: '2024-01-02T00:00:00Z',
+    });
+    for (let time = 0; time < 3; time += 1)
+      await device.publishAsync('devices/device_1/data', repeated, { qos: 1 });
+    const risen = (now: Readonly<Record<string, number>>, name: string): number =>
+      (now[name] ?? 0) - (before[name] ?? 0);
+    const now = await until('all three', async () => {
+      const scraped = await scrape();
+      return risen(scraped, 'mqtt_service_messages_stored_total') === 3 && scraped;
+    });
+    expect(risen(now, 'mqtt_service_readings_stored_total')).toBe(2);
+  });
+
   it('counts who watches', async () => {
     expect((await scrape())['mqtt_service_websocket_clients']).toBe(0);
     const client = await service.live(`?token=${await service.token()}`);

@@ -270,6 +270,27 @@ describeWithMosquitto('replicas with one MQTT_CLIENT_ID', () => {
     scale.start();
   });
 
+  it('another takes over within 10 s from a holder that stands still, and nothing is lost or doubled', async () => {
+    const before = mosquitto.holders(CLIENT_ID);
+    await scale.untilMore(500);
+    const frozen = active;
+    const standing = others();
+    const began = Date.now();
+    process.kill(frozen.pid, 'SIGSTOP');
+    try {
+      active = await untilOneActive(standing);
+      expect(Date.now() - began).toBeLessThan(TAKEOVER_WITHIN_MS);
+      await scale.untilMore(500);
+    } finally {
+      process.kill(frozen.pid, 'SIGCONT');
+    }
+    expect(await untilOneActive(replicas)).toBe(active);
+    await scale.untilMore(500);
+    await untilStoredOnce(database, await scale.stop());
+    expect(mosquitto.holders(CLIENT_ID).slice(before.length)).toMatch(handedOver(1));
+    scale.start();
+  });
+
   it('one that is cut off from the database leaves the session to another, and nothing is lost or doubled', async () => {
     const before = mosquitto.holders(CLIENT_ID);
     await scale.untilMore(200);
@@ -380,6 +401,21 @@ describeWithMosquitto('replicas with MQTT_SHARED_GROUP', () => {
     expect(mosquitto.holders('replica_1')).toBe('on, off, on, off, on');
     expect(mosquitto.holders('replica_2')).toBe('on');
     await twin.remove();
+  });
+
+  it('one that had the session to itself before leaves its own subscriptions', async () => {
+    const loner = await Service.start({ ...env('replica_3'), MQTT_SHARED_GROUP: '' });
+    await until('its subscriptions', async () => (await mqttOf(loner))['connected'] === true);
+    await loner.end('SIGTERM');
+    const joined = await Service.start(env('replica_3'));
+    await until('it to have joined', async () => (await mqttOf(joined))['connected'] === true);
+    const { rows } = await readingsIn(database);
+    // Undated, they would all be stored twice.
+    await scale.publish(300);
+    await until('all to be stored', async () => (await readingsIn(database)).values === rows + 300);
+    await joined.end('SIGTERM');
+    expect(await readingsIn(database)).toEqual({ rows: rows + 300, values: rows + 300 });
+    await Promise.all([loner.remove(), joined.remove()]);
   });
 });
 

@@ -10,11 +10,14 @@ const LOCK_CLASS = 0x6d71_7473; // "mqts"
 const ASK_EVERY_MS = 1_000;
 const ANSWER_WITHIN_MS = 3_000;
 const GOODBYE_MS = 1_000;
+const STANDSTILL_MS = 6_000;
+/** A holder that has stood still for so long may have lost the lease meanwhile: it may have asked a second before. */
+export const HOLDER_PAUSE_MS = 4_000;
 
 /**
  * The right to use a durable session: an advisory lock of PostgreSQL, kept for as long as a connection of its own lives.
- * When its holder dies, PostgreSQL lets go of the lock, at once where the connection ends and within
- * 5 s where it only falls silent; others then get it within a second.
+ * When its holder dies, PostgreSQL lets go of the lock, at once where the connection ends, within 5 s where it only falls
+ * silent, and within 6 s where the process stands still; others then get it within a second.
  *
  * A holder that loses the database does not know whether it still holds the lease. It goes on with what it has, since
  * nothing can be stored meanwhile, and does not connect anew ({@link confirm}) before it knows.
@@ -151,8 +154,9 @@ export class SessionLease {
 }
 
 /**
- * Makes PostgreSQL notice within 5 s that the holder's machine is gone. Not every platform has every setting, nor does
- * a pooler; the lease then waits for the operating system.
+ * Makes PostgreSQL notice within 5 s that the holder's machine is gone, and within 6 s that a process stands still whose
+ * machine answers for it: a holder asks every second. Not every platform has every setting, nor does a pooler, nor
+ * PostgreSQL 13 the last; the lease then waits for the operating system.
  */
 async function detectSilence(client: Client): Promise<void> {
   for (const setting of [
@@ -160,7 +164,7 @@ async function detectSilence(client: Client): Promise<void> {
     'tcp_keepalives_interval = 1',
     'tcp_keepalives_count = 3',
     'tcp_user_timeout = 5000',
-    'idle_session_timeout = 0',
+    `idle_session_timeout = ${STANDSTILL_MS}`,
   ])
     await client.query(`SET ${setting}`).catch(() => undefined);
 }

@@ -1,7 +1,7 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { MqttClient } from 'mqtt';
 import { Config } from '../config/config.js';
-import { SessionLease } from '../database/session-lease.js';
+import { HOLDER_PAUSE_MS, SessionLease } from '../database/session-lease.js';
 import {
   clientOptions,
   ConnectionComplaint,
@@ -11,6 +11,7 @@ import {
 } from './client-options.js';
 import type { Publish } from './publish-frames.js';
 import { PublishTap } from './publish-tap.js';
+import { Standstill } from './standstill.js';
 
 const RECONNECT_MS = 1_000;
 const RESUBSCRIBE_MS = 5_000;
@@ -51,12 +52,14 @@ export class MqttConsumer {
   private granted: readonly string[] = [];
   private handlers: ConsumerHandlers | undefined;
   private filters: readonly string[] = [];
+  private plainFilters: readonly string[] = [];
   private client: MqttClient | undefined;
   private tap: PublishTap | undefined;
   private retry: NodeJS.Timeout | undefined;
   private heldBack: NodeJS.Timeout | undefined;
   private stopped = false;
   private readonly complaint: ConnectionComplaint;
+  private readonly standstill = new Standstill(HOLDER_PAUSE_MS, () => this.doubt());
 
   constructor(
     private readonly config: Config,
@@ -71,9 +74,11 @@ export class MqttConsumer {
    */
   start(filters: readonly string[], handlers: ConsumerHandlers): void {
     const { sharedGroup } = this.config.mqtt;
+    this.plainFilters = filters;
     this.filters =
       sharedGroup === undefined ? filters : filters.map((filter) => `$share/${sharedGroup}/${filter}`);
     this.handlers = handlers;
+    this.standstill.start();
     this.lease.start((held) => {
       if (held) this.connect();
       else this.disconnect();
@@ -118,6 +123,7 @@ export class MqttConsumer {
   /** Disconnects and keeps the session in the broker, so that it goes on collecting; then lets go of the lease. */
   async close(): Promise<void> {
     this.stopped = true;
+    this.standstill.stop();
     clearTimeout(this.retry);
     clearInterval(this.heldBack);
     await this.end();
@@ -140,7 +146,9 @@ export class MqttConsumer {
       }),
     };
     const client = new MqttClient(() => {
-      const tap: PublishTap = new PublishTap(openSocket(this.config), mqtt.protocolVersion, (publish) => {
+      const wire = openSocket(this.config);
+      wire.on('data', () => this.standstill.check());
+      const tap: PublishTap = new PublishTap(wire, mqtt.protocolVersion, (publish) => {
         // What a connection still brings that is given up could only be answered on the next one: under a packet id
         // that means another message there.
         if (this.tap === tap) handlers.received(publish);
@@ -180,6 +188,17 @@ export class MqttConsumer {
     }, RECONNECT_MS);
   }
 
+  /**
+   * What waits to be read was perhaps given to another replica long ago, and is stored: it must not be dated anew. The
+   * broker delivers it again, to whoever has the session now.
+   */
+  private doubt(): void {
+    if (!this.tap) return;
+    this.logger.warn('The process has stood still; connecting anew');
+    this.tap.destroy();
+    this.tap = undefined;
+  }
+
   private disconnect(): void {
     clearTimeout(this.retry);
     if (this.client) this.logger.warn('Another replica holds the session; standing by');
@@ -214,8 +233,21 @@ export class MqttConsumer {
         }, RESUBSCRIBE_MS).unref();
         return;
       }
+      this.leavePlain(client);
       this.granted = [...this.filters].sort();
       for (const listener of this.subscribedListeners) listener();
+    });
+  }
+
+  /**
+   * A session that subscribed on its own, and now joins a group, would get each message twice. Afterwards: in between,
+   * nobody would collect.
+   */
+  private leavePlain(client: MqttClient): void {
+    if (this.config.mqtt.sharedGroup === undefined) return;
+    client.unsubscribe([...this.plainFilters], (error) => {
+      if (error && this.client === client)
+        this.logger.warn(`The session's former subscriptions could not be ended (${error.message})`);
     });
   }
 }

@@ -61,9 +61,9 @@ export class PgReadingRepository extends ReadingRepository {
     }
   }
 
-  async insertReadings(transaction: Transaction, readings: readonly Reading[]): Promise<void> {
-    if (readings.length === 0) return;
-    await clientOf(transaction).query({
+  async insertReadings(transaction: Transaction, readings: readonly Reading[]): Promise<number> {
+    if (readings.length === 0) return 0;
+    const { rowCount } = await clientOf(transaction).query({
       name: 'readings-insert',
       text: `INSERT INTO device_readings (device_id, metric_type, value, unit, timestamp, metadata, received_at)
              SELECT * FROM unnest($1::text[], $2::text[], $3::numeric[], $4::text[], $5::timestamptz[], $6::jsonb[], $7::timestamptz[])
@@ -78,6 +78,7 @@ export class PgReadingRepository extends ReadingRepository {
         readings.map((reading) => reading.receivedAt.toISOString()),
       ],
     });
+    return rowCount ?? 0;
   }
 
   async insertWaveforms(transaction: Transaction, waveforms: readonly Waveform[]): Promise<void> {

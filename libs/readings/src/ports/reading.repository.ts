@@ -31,8 +31,11 @@ export abstract class ReadingRepository {
    */
   abstract storeNew(readings: readonly Reading[]): Promise<boolean>;
 
-  /** Stores readings; one that is there already (same device, metric, time and value) is left alone. */
-  abstract insertReadings(transaction: Transaction, readings: readonly Reading[]): Promise<void>;
+  /**
+   * Stores readings; one that is there already (same device, metric, time and value) is left alone.
+   * @returns how many were not there yet.
+   */
+  abstract insertReadings(transaction: Transaction, readings: readonly Reading[]): Promise<number>;
 
   /** Stores ECG segments; one that is there already is left alone. */
   abstract insertWaveforms(transaction: Transaction, waveforms: readonly Waveform[]): Promise<void>;

@@ -64,7 +64,7 @@ export class Ingest {
     private readonly unitOfWork: UnitOfWork,
   ) {}
 
-  /** Messages stored, messages rejected and readings stored since the start. */
+  /** Messages stored, messages rejected and readings stored since the start; repeats of a message count as messages. */
   get totals(): Readonly<{ stored: number; rejected: number; readings: number }> {
     return this.counts;
   }
@@ -99,9 +99,10 @@ export class Ingest {
     for (const message of messages) {
       this.decode(message, devices.get(message.deviceId), earlier, decoded);
     }
+    let stored = decoded.readings.length;
     if (!(await this.storedAtOnce(messages, decoded))) {
       await this.unitOfWork.run(async (transaction) => {
-        await this.readings.insertReadings(transaction, decoded.readings);
+        stored = await this.readings.insertReadings(transaction, decoded.readings);
         await this.readings.insertWaveforms(transaction, decoded.waveforms);
         await this.quarantine.add(transaction, decoded.rejected);
         await this.receipts.record(transaction, decoded.receipts);
@@ -109,7 +110,7 @@ export class Ingest {
     }
     this.counts.rejected += decoded.rejected.length;
     this.counts.stored += messages.length - decoded.rejected.length;
-    this.counts.readings += decoded.readings.length;
+    this.counts.readings += stored;
     return decoded.events;
   }
 

@@ -81,7 +81,10 @@ function deskWith(
       ),
   };
   const repository: Pick<ReadingRepository, 'insertReadings' | 'insertWaveforms'> = {
-    insertReadings: (_transaction, stored) => Promise.resolve(void readings.push(...stored)),
+    insertReadings: (_transaction, stored) => {
+      readings.push(...stored);
+      return Promise.resolve(stored.length);
+    },
     insertWaveforms: (_transaction, stored) => Promise.resolve(void waveforms.push(...stored)),
   };
   const desk = new QuarantineDesk(
