@@ -1,5 +1,5 @@
 /** Payload bytes worked on together, at most: by count alone, a batch of large messages would be hundreds of MiB. */
-export const MAX_BATCH_BYTES = 8 * 1_024 * 1_024;
+export const MAX_BATCH_BYTES = 2 * 1_024 * 1_024;
 
 /** One message as the broker delivered it. */
 export interface Delivery {

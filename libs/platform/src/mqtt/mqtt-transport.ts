@@ -9,7 +9,7 @@ import type { Publish } from './publish-frames.js';
 import { DeviceTopic } from './topic-filter.js';
 
 /** Payload bytes in hand at once, at most: ECG segments are large. */
-const MAX_BYTES_IN_HAND = 32 * 1_024 * 1_024;
+const MAX_BYTES_IN_HAND = 8 * 1_024 * 1_024;
 
 interface Route {
   readonly channel: InboundChannel;
