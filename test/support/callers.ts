@@ -86,11 +86,6 @@ export const CALLERS: readonly Caller[] = [
     known(`the role ${role}`, { role }, scopes),
     known(`the role ${role} for patient 1`, { role, patient_id: 1 }, scopes),
     known(`the role ${role} of another tenant`, { role, tenant: 'north' }, scopes),
-    known(
-      `the role ${role} of another tenant for patient 1`,
-      { role, tenant: 'north', patient_id: 1 },
-      scopes,
-    ),
   ]),
   ...ALL.flatMap((scope) => {
     const scopes = scope === 'admin' ? ALL : [scope];
