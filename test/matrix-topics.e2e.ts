@@ -77,6 +77,40 @@ const forgedBy = (marker: string): string =>
     commands: [{ command: 'createClient', username: 'forged', password: 'forged' }],
   });
 
+/** Tries to publish. @returns the reason given for a refusal, once the broker has taken it or cut the client off. */
+async function publishAs(client: MqttClient, topic: string, marker: string, qos: 0 | 1): Promise<unknown> {
+  let reason: unknown;
+  client.publish(topic, forgedBy(marker), { qos }, (error) => {
+    reason = (error as { code?: unknown } | undefined)?.code;
+  });
+  // The broker works on what a client sends in its order: an answer to the last is one to all.
+  client.publish(ownOf('publish')[0] ?? '', '{"after":"it"}', { qos: 1 }, () => undefined);
+  const last = client.getLastMessageId();
+  await Promise.race([
+    closed(client),
+    new Promise<void>((resolve) =>
+      client.on('packetreceive', (packet) => {
+        if (packet.cmd === 'puback' && packet.messageId === last) resolve();
+      }),
+    ),
+  ]);
+  await client.endAsync(true);
+  return reason;
+}
+
+/** The return code of the answer to a subscription. */
+async function answerTo(client: MqttClient, filter: string): Promise<unknown> {
+  const answer = new Promise<unknown>((resolve) => {
+    client.on('packetreceive', function listen(packet) {
+      if (packet.cmd !== 'suback') return;
+      client.off('packetreceive', listen);
+      resolve(packet.granted[0]);
+    });
+  });
+  await client.subscribeAsync(filter, { qos: 1 }).catch(() => undefined);
+  return answer;
+}
+
 describe.each(brokerKindsHere())('every topic for a device at %s', (kind) => {
   let stage: BrokerStage;
   beforeAll(async () => {
@@ -100,6 +134,25 @@ describe.each(brokerKindsHere())('every topic for a device at %s', (kind) => {
     await expect(stage.connect({ username: name, password: name, clientId: name })).rejects.toThrow();
   };
 
+  it('lets in who has no account only where nobody else can come from, and then to devices’ topics', async () => {
+    const stranger = { username: '', password: '', clientId: 'stranger' };
+    if (kind !== 'the embedded broker') {
+      await expect(stage.connect(stranger)).rejects.toThrow();
+      return;
+    }
+    const marker = crypto.randomUUID();
+    for (const topic of TOPICS) await publishAs(await stage.connect(stranger), topic, marker, 1);
+    const spoken = [...KINDS].flatMap(([rule, filter]) =>
+      RULES[rule] === 'publish' ? [OWN, OTHER, 'nobody_1'].map((device) => topicOf(filter, device)) : [],
+    );
+    expect((await arrived(marker)).sort()).toEqual(spoken.sort());
+    const client = await stage.connect(stranger);
+    const refused: string[] = [];
+    for (const filter of FILTERS) if ((await answerTo(client, filter)) === FAILURE) refused.push(filter);
+    expect(refused).toEqual(FILTERS.filter((filter) => filter.startsWith('$')));
+    await client.endAsync();
+  });
+
   describe.each(protocols)('at protocol level %i', (protocolVersion) => {
     const device = (options: IClientOptions = {}): Promise<MqttClient> =>
       stage.device(OWN, { protocolVersion, ...options });
@@ -108,21 +161,7 @@ describe.each(brokerKindsHere())('every topic for a device at %s', (kind) => {
       const marker = crypto.randomUUID();
       const refused = new Map<string, unknown>();
       for (const topic of TOPICS) {
-        const client = await device();
-        client.publish(topic, forgedBy(marker), { qos }, (error) => {
-          if (error) refused.set(topic, (error as { code?: unknown }).code);
-        });
-        // The broker works on what a client sends in its order: an answer to the last is one to all.
-        client.publish(ownOf('publish')[0] ?? '', '{"after":"it"}', { qos: 1 }, () => undefined);
-        await Promise.race([
-          closed(client),
-          new Promise<void>((resolve) =>
-            client.on('packetreceive', (packet) => {
-              if (packet.cmd === 'puback' && client.getLastMessageId() === packet.messageId) resolve();
-            }),
-          ),
-        ]);
-        await client.endAsync(true);
+        refused.set(topic, await publishAs(await device(), topic, marker, qos));
       }
       expect((await arrived(marker)).sort()).toEqual(ownOf('publish').sort());
       await cannotConnect('forged');
@@ -168,13 +207,7 @@ describe.each(brokerKindsHere())('every topic for a device at %s', (kind) => {
             if (payload.toString() === last) resolve();
           }),
         );
-        const answer = new Promise<unknown>((resolve) =>
-          client.on('packetreceive', (packet) => {
-            if (packet.cmd === 'suback') resolve(packet.granted[0]);
-          }),
-        );
-        await client.subscribeAsync(filter, { qos: 1 }).catch(() => undefined);
-        const granted = await answer;
+        const granted = await answerTo(client, filter);
         await client.subscribeAsync(commands, { qos: 1 });
         for (const topic of probes) service.publish(topic, '{}', { qos: 1 });
         await service.publishAsync(commands, last, { qos: 1 });
