@@ -163,6 +163,22 @@ describe('every role at the WebSocket', () => {
     expect(await Promise.all(answers)).toEqual(CALLERS.filter(mayWatch).map(({ name }) => [name, after]));
   });
 
+  it('lets who has no token watch the default tenant where it is told to, and no other tenant', async () => {
+    const open = await Service.start({ DATABASE_URL: database.url, WS_ALLOW_ANONYMOUS: 'true' });
+    const stranger = await open.live();
+    expect(await fate(stranger, true)).toBe('connected');
+    const owners = ['north', 'default'].map((tenant) => ({ tenant, device_id: `of_${tenant}` }));
+    for (const { tenant, device_id } of owners) {
+      const headers = { authorization: `Bearer ${await open.token({ role: 'admin', tenant })}` };
+      const registration = { device_id, type: 'weight_scale', patient_id: 1 };
+      expect((await open.post('/devices/register', registration, headers)).status).toBe(201);
+    }
+    await stranger.hear('device.registered', ({ device_id }) => device_id === 'of_default');
+    expect(stranger.messages.map(({ data }) => data['device_id'])).not.toContain('of_north');
+    stranger.end();
+    await open.remove();
+  });
+
   describe('while everything happens to everybody’s devices', () => {
     interface Watch {
       readonly caller: Caller;
