@@ -33,7 +33,8 @@ export interface Rule {
 }
 
 const page = (path: string): Record<string, Rule> => ({
-  [`GET ${path}`]: { lock: 'everyone', answers: '200', undocumented: true },
+  // The same for everyone: looking for devices in a megabyte of script is for nothing.
+  [`GET ${path}`]: { lock: 'everyone', answers: '200', undocumented: true, tells: 'anything' },
 });
 const health = { lock: 'everyone', answers: '200' } as const;
 const readings = { lock: 'readings:read', answers: '200' } as const;
