@@ -1,244 +1,23 @@
-import type { IClientOptions, MqttClient } from 'mqtt';
+import {
+  brokerKindsHere,
+  BrokerStage,
+  closed,
+  loginOf,
+  OTHER,
+  OWN,
+  type Login,
+} from './support/broker-stage.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { Mosquitto } from './support/mosquitto.js';
 import { Service } from './support/service.js';
 import { until } from './support/until.js';
 
-type Kind =
-  'the embedded broker' | 'Mosquitto with the shipped access rules' | 'Mosquitto with dynamic security';
-
-/** The kinds of access there are on this machine; says which are missing. */
-function kindsHere(): readonly Kind[] {
-  if (Mosquitto.hasDynsec)
-    return [
-      'the embedded broker',
-      'Mosquitto with the shipped access rules',
-      'Mosquitto with dynamic security',
-    ];
-  const missing = Mosquitto.installed ? 'its dynamic security plugin' : 'it';
-  process.stderr.write(
-    `Not all access to Mosquitto is tested: ${missing} is not installed (Debian: mosquitto)\n`,
-  );
-  return Mosquitto.installed
-    ? ['the embedded broker', 'Mosquitto with the shipped access rules']
-    : ['the embedded broker'];
-}
-
-interface Login {
-  readonly username: string;
-  readonly password: string;
-  readonly clientId: string;
-}
-
-const OWN = 'own_1';
-const OTHER = 'other_1';
-
-/** A service, its broker, and two devices with accounts. */
-class Stage {
-  readonly logins = new Map<string, Login>();
-  /** What the service's own account hears of everything: topic and payload. */
-  readonly heard: string[] = [];
-  private readonly open: MqttClient[] = [];
-
-  private constructor(
-    readonly kind: Kind,
-    readonly database: TestDatabase,
-    readonly service: Service,
-    readonly mosquitto: Mosquitto | null,
-  ) {}
-
-  static async of(kind: Kind): Promise<Stage> {
-    const database = await createDatabase();
-    const accounts = { [OWN]: 'password-of-own', [OTHER]: 'password-of-other' };
-    const mosquitto =
-      kind === 'the embedded broker'
-        ? null
-        : kind === 'Mosquitto with dynamic security'
-          ? await Mosquitto.prepareDynsec()
-          : await Mosquitto.prepareShipped(accounts);
-    await mosquitto?.start();
-    const access = kind === 'Mosquitto with dynamic security' ? { BROKER_ACCESS: 'mosquitto-dynsec' } : {};
-    const service = await Service.start({ DATABASE_URL: database.url, ...mosquitto?.env, ...access });
-    const stage = new Stage(kind, database, service, mosquitto);
-    for (const [id, password] of Object.entries(accounts)) {
-      // The broker cuts the service off once, when it is first given what it needs.
-      const { body } = await until(`${id} to be registered`, async () => {
-        const answer = await service.register(id, 'weight_scale');
-        return answer.status === 201 && answer;
-      });
-      stage.logins.set(
-        id,
-        body.credentials === undefined ? { username: id, password, clientId: id } : loginOf(body.credentials),
-      );
-    }
-    const observer = await stage.connect({});
-    observer.on('message', (topic, payload) => stage.heard.push(`${topic} ${payload.toString()}`));
-    await observer.subscribeAsync(['#', '$SYS/forged', '$CONTROL/forged'], { qos: 1 }).catch(() => undefined);
-    return stage;
-  }
-
-  get guarded(): boolean {
-    return this.kind !== 'Mosquitto with the shipped access rules';
-  }
-
-  /** With the service's account unless told otherwise. */
-  async connect(options: IClientOptions): Promise<MqttClient> {
-    const port =
-      options.username === undefined || options.username === 'mqtt_user'
-        ? undefined
-        : this.mosquitto?.devicePort;
-    const client = await this.service.mqtt({ ...options, ...(port !== undefined && { port }) });
-    client.on('error', () => undefined);
-    this.open.push(client);
-    return client;
-  }
-
-  async device(id: string, options: IClientOptions = {}): Promise<MqttClient> {
-    return this.connect({ ...this.logins.get(id), ...options });
-  }
-
-  async hears(text: string): Promise<void> {
-    await until(`"${text}"`, () => this.heard.includes(text));
-  }
-
-  /** Until everything before has arrived: what the device says after it has. */
-  async settle(): Promise<void> {
-    const text = `{"status":"online","session":"${crypto.randomUUID()}"}`;
-    const device = await this.device(OWN);
-    await device.publishAsync(`devices/${OWN}/status`, text, { qos: 1 });
-    await this.hears(`devices/${OWN}/status ${text}`);
-    await device.endAsync();
-  }
-
-  async end(): Promise<void> {
-    await Promise.all(this.open.map((client) => client.endAsync(true)));
-    await this.service.remove();
-    await this.mosquitto?.remove();
-    await this.database.drop();
-  }
-}
-
-function loginOf(credentials: { username: string; password: string; client_id: string }): Login {
-  return { username: credentials.username, password: credentials.password, clientId: credentials.client_id };
-}
-
-const closed = (client: MqttClient): Promise<void> =>
-  new Promise((resolve) => {
-    if (client.connected) client.once('close', () => resolve());
-    else resolve();
-  });
-
-describe.each(kindsHere())('a device at %s', (kind) => {
-  let stage: Stage;
+describe.each(brokerKindsHere())('a device at %s', (kind) => {
+  let stage: BrokerStage;
   beforeAll(async () => {
-    stage = await Stage.of(kind);
+    stage = await BrokerStage.of(kind);
   });
   afterAll(() => stage.end());
-
-  it.each(['data', 'status', 'responses'])('may publish on its own %s', async (name) => {
-    const device = await stage.device(OWN);
-    await device.publishAsync(`devices/${OWN}/${name}`, '{"mine":1}', { qos: 1 });
-    await stage.hears(`devices/${OWN}/${name} {"mine":1}`);
-    await device.endAsync();
-  });
-
-  it.each([
-    `devices/${OTHER}/data`,
-    `devices/${OTHER}/status`,
-    `devices/${OTHER}/responses`,
-    `devices/${OTHER}/commands`,
-    `devices/${OWN}/commands`,
-    `devices/${OWN}/data/more`,
-    'events/device.connected/own_1',
-    'anything',
-    '$SYS/forged',
-    '$CONTROL/forged',
-    '$CONTROL/dynamic-security/v1',
-    '$share/hduce_mqtt_service/devices/own_1/data',
-  ])('may not publish on %s', async (topic) => {
-    const device = await stage.device(OWN);
-    const forged = JSON.stringify({
-      commands: [{ command: 'createClient', username: 'forged', password: 'forged' }],
-    });
-    device.publish(topic, forged, { qos: 1 }, () => undefined);
-    await Promise.race([
-      closed(device),
-      new Promise<void>((resolve) => device.once('packetreceive', () => resolve())),
-    ]);
-    await device.endAsync(true);
-    await stage.settle();
-    expect(stage.heard.filter((text) => text.includes('forged"'))).toEqual([]);
-    await expect(
-      stage.connect({ username: 'forged', password: 'forged', clientId: 'forged' }),
-    ).rejects.toThrow();
-  });
-
-  it('may listen to its own commands', async () => {
-    const device = await stage.device(OWN);
-    const commands: string[] = [];
-    device.on('message', (_topic, payload) => commands.push(payload.toString()));
-    expect(await device.subscribeAsync(`devices/${OWN}/commands`, { qos: 1 })).toMatchObject([{ qos: 1 }]);
-    const service = await stage.connect({});
-    await service.publishAsync(`devices/${OWN}/commands`, 'yours', { qos: 1 });
-    await until('its command', () => commands.includes('yours'));
-    await device.endAsync();
-  });
-
-  it.each([
-    '#',
-    '+/+/+',
-    'devices/#',
-    'devices/+/commands',
-    `devices/${OTHER}/commands`,
-    `devices/${OTHER}/data`,
-    `devices/${OWN}/data`,
-    'events/#',
-    '$SYS/#',
-    '$CONTROL/#',
-    '$share/hduce_mqtt_service/devices/+/data',
-    '$share/group/#',
-  ])('hears nothing by subscribing to %s', async (filter) => {
-    const device = await stage.device(OWN);
-    const topics: string[] = [];
-    device.on('message', (topic) => topics.push(topic));
-    const refused = await device.subscribeAsync(filter, { qos: 1 }).then(
-      () => false,
-      () => true,
-    );
-    // Rules from a file are asked when a message is delivered, not when a filter is subscribed to.
-    if (stage.guarded) expect(refused).toBe(true);
-    await device.subscribeAsync(`devices/${OWN}/commands`, { qos: 1 });
-    const service = await stage.connect({});
-    for (const topic of [
-      `devices/${OTHER}/commands`,
-      `devices/${OTHER}/data`,
-      `devices/${OWN}/data`,
-      'events/x/y',
-    ])
-      await service.publishAsync(topic, '{}', { qos: 1 });
-    await service.publishAsync(`devices/${OWN}/commands`, 'last', { qos: 1 });
-    await until('the last', () => topics.includes(`devices/${OWN}/commands`));
-    expect(new Set(topics)).toEqual(new Set([`devices/${OWN}/commands`]));
-    await device.endAsync();
-    await service.endAsync();
-  });
-
-  it('may leave a will on its own status, and nowhere else', async () => {
-    const will = (topic: string, payload: string): IClientOptions => ({
-      will: { topic, payload: Buffer.from(payload), qos: 1, retain: false },
-    });
-    for (const topic of [`devices/${OTHER}/status`, `devices/${OWN}/commands`, 'events/x', '$SYS/forged']) {
-      const heir = await stage.device(OWN, will(topic, '{"will":"forged"}')).catch(() => null);
-      // Mosquitto takes it and does not deliver it.
-      if (kind === 'the embedded broker') expect(heir).toBeNull();
-      heir?.stream.destroy();
-    }
-    const own = await stage.device(OWN, will(`devices/${OWN}/status`, '{"status":"offline"}'));
-    own.stream.destroy();
-    await stage.hears(`devices/${OWN}/status {"status":"offline"}`);
-    await stage.settle();
-    expect(stage.heard.filter((text) => text.includes('forged"'))).toEqual([]);
-  });
 
   it.each([OTHER, 'hduce_mqtt_service', 'hduce_mqtt_service-out-1', 'anything'])(
     'takes nobody’s place under the client id %s',
@@ -321,9 +100,9 @@ describe.each(kindsHere())('a device at %s', (kind) => {
 const describeWithDynsec = Mosquitto.hasDynsec ? describe : describe.skip;
 
 describeWithDynsec('accounts in dynamic security', () => {
-  let stage: Stage;
+  let stage: BrokerStage;
   beforeAll(async () => {
-    stage = await Stage.of('Mosquitto with dynamic security');
+    stage = await BrokerStage.of('Mosquitto with dynamic security');
   });
   afterAll(() => stage.end());
 

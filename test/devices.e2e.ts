@@ -129,6 +129,9 @@ describe('the life of a device', () => {
       expect((await service.patch('/devices/scale_1', { patient_id: 3 }, own)).body.code).toBe(
         'foreign_patient',
       );
+      const registration = { device_id: 'scale_9', type: 'weight_scale', patient_id: 3 };
+      expect((await service.post('/devices/register', registration, own)).body.code).toBe('foreign_patient');
+      expect((await service.read('/devices/scale_9')).status).toBe(404);
     });
 
     it('loses nothing of twenty at once, each of which names something else', async () => {

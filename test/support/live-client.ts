@@ -13,7 +13,8 @@ export interface LiveMessage {
 /** A WebSocket client that remembers what it was told. */
 export class LiveClient {
   readonly messages: LiveMessage[] = [];
-  private closeCode: number | undefined;
+  /** What the server has closed with, if it has. */
+  closeCode: number | undefined;
 
   private constructor(readonly socket: WebSocket) {
     socket.on('message', (data: Buffer) =>

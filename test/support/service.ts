@@ -12,7 +12,8 @@ import { until } from './until.js';
 /** Tests and benchmarks are started from the root of the tree. */
 const ROOT = process.cwd();
 const ENTRY = join(ROOT, 'dist', 'apps', 'mqtt-service', 'src', 'main.js');
-const SECRET = 'a-secret-of-the-tests-with-more-than-32-bytes';
+/** What tokens are signed with. */
+export const JWT_SECRET = 'a-secret-of-the-tests-with-more-than-32-bytes';
 
 /** An HTTP answer. */
 export interface Answer {
@@ -42,7 +43,7 @@ export class Service {
     const brokerPort =
       env['MQTT_BROKER_PORT'] === undefined ? await freePort() : Number(env['MQTT_BROKER_PORT']);
     return new Service(folder, port, brokerPort, {
-      JWT_SECRET: SECRET,
+      JWT_SECRET,
       DATA_DIR: join(folder, 'data'),
       PORT: String(port),
       MQTT_BROKER_PORT: String(brokerPort),
@@ -112,7 +113,7 @@ export class Service {
       .setProtectedHeader({ alg: 'HS256' })
       .setSubject('tester')
       .setExpirationTime(expiresAt)
-      .sign(Buffer.from(SECRET));
+      .sign(Buffer.from(JWT_SECRET));
   }
 
   async get(path: string, headers: Record<string, string> = {}): Promise<Answer> {

@@ -37,10 +37,13 @@ export class DeviceRegistry {
   /**
    * Registers a device and makes its account at the broker. The id of a decommissioned device stays taken: readings of
    * another patient may stand under it.
-   * @throws DomainError conflict/device_already_registered, unavailable/broker_unavailable (nothing is registered then)
+   * @param caller whose tenant it becomes a device of.
+   * @throws DomainError forbidden/foreign_patient, conflict/device_already_registered, unavailable/broker_unavailable
+   * (nothing is registered then)
    */
-  async register(device: NewDevice): Promise<Registration> {
-    const registered = await this.devices.insert(device);
+  async register(device: Omit<NewDevice, 'tenant'>, caller: Principal): Promise<Registration> {
+    requireOwnPatient(caller, device.patientId);
+    const registered = await this.devices.insert({ ...device, tenant: caller.tenant });
     if (!registered) {
       throw new DomainError(
         'conflict',
@@ -66,12 +69,7 @@ export class DeviceRegistry {
    * @throws DomainError not_found/device_not_found, conflict/device_decommissioned, forbidden/foreign_patient
    */
   async amend(deviceId: string, details: Partial<DeviceDetails>, caller: Principal): Promise<Device> {
-    if (
-      details.patientId !== undefined &&
-      !caller.maySee({ tenant: caller.tenant, patientId: details.patientId })
-    ) {
-      throw new DomainError('forbidden', 'foreign_patient', 'This token is confined to another patient.');
-    }
+    if (details.patientId !== undefined) requireOwnPatient(caller, details.patientId);
     const now = this.clock.now();
     const { before, after } = await this.update(deviceId, caller, (device) => amended(device, details, now));
     if (after !== before) this.bus.announce([deviceUpdated(after, before, now)]);
@@ -173,6 +171,12 @@ export class DeviceRegistry {
     if (before.presence.status === after.presence.status) return [];
     return [deviceDisconnected(after, at, after.decommissionedAt ? 'decommissioned' : 'credentials')];
   }
+}
+
+/** Nobody gives a device to a patient whom they may not see. */
+function requireOwnPatient(caller: Principal, patientId: number): void {
+  if (!caller.maySee({ tenant: caller.tenant, patientId }))
+    throw new DomainError('forbidden', 'foreign_patient', 'This token is confined to another patient.');
 }
 
 function deviceNotFound(deviceId: string): DomainError {

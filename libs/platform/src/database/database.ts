@@ -121,12 +121,22 @@ export class Database {
   async stream(sql: string, parameters: readonly unknown[]): Promise<Readable> {
     this.assertReady();
     const runner = this.source.createQueryRunner();
+    const client = (await runner.connect()) as PoolClient;
     // Reading on takes as long as the reader wants.
-    this.watch?.exempt((await runner.connect()) as PoolClient);
+    this.watch?.exempt(client);
     const release = (): void => void runner.release().catch(() => undefined);
     try {
       const rows = await runner.stream(sql, [...parameters]);
-      rows.once('close', release);
+      let complete = false;
+      rows.once('end', () => {
+        complete = true;
+      });
+      rows.once('close', () => {
+        // pg-cursor 2 can't be relied on to have seen the last of its answers when it is closed early: whoever had the
+        // connection next would get them for its own.
+        if (!complete) void client.end().catch(() => undefined);
+        release();
+      });
       return rows;
     } catch (error) {
       release();

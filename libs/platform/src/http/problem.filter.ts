@@ -105,7 +105,7 @@ interface RouterLayer {
   match(path: string): boolean;
 }
 
-/** The methods an address does answer to, for a request that no route has taken. */
+/** The methods an address does answer to, for a request that no route has taken; none when its own is among them. */
 function allowedMethods(request: Request): string[] {
   const { stack } = request.app.router as unknown as { readonly stack: readonly RouterLayer[] };
   const methods = new Set<string>();
@@ -114,7 +114,8 @@ function allowedMethods(request: Request): string[] {
     for (const method of Object.keys(layer.route.methods)) methods.add(method.toUpperCase());
   }
   if (methods.has('GET')) methods.add('HEAD');
-  return [...methods].sort();
+  // The route is there and has answered that there is nothing.
+  return methods.has(request.method) ? [] : [...methods].sort();
 }
 
 function examine(error: unknown): Finding {
