@@ -9,6 +9,7 @@ import {
   EmbeddedBroker,
   EmbeddedPostgres,
   hardenHttp,
+  hasJsonBody,
   Inbox,
   jsonBodyGuard,
   MqttConsumer,
@@ -100,7 +101,7 @@ function prepareHttp(app: NestExpressApplication, config: Config): void {
   app.disable('x-powered-by');
   app.use(nameRequests());
   hardenHttp(app, config);
-  app.useBodyParser('json', { limit: MAX_BODY_BYTES });
+  app.useBodyParser('json', { limit: MAX_BODY_BYTES, type: hasJsonBody });
   app.use(jsonBodyGuard());
   app.useGlobalPipes(validationPipe());
   app.useGlobalFilters(new ProblemFilter());
