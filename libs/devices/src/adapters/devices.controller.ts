@@ -48,14 +48,15 @@ export class DevicesController {
         { field: 'device_id', message: "is a name of the service's own at the broker" },
       ]);
     }
-    const { device, credentials } = await this.registry.register({
+    const wanted = {
       deviceId: body.device_id,
       tenant: caller.tenant,
       patientId: body.patient_id,
       type: body.type,
       model: body.model ?? null,
       serialNumber: body.serial_number ?? null,
-    });
+    };
+    const { device, credentials } = await this.registry.register(wanted, caller);
     return { ...viewDevice(device), ...(credentials && { credentials: viewCredentials(credentials) }) };
   }
 

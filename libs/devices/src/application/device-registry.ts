@@ -37,9 +37,11 @@ export class DeviceRegistry {
   /**
    * Registers a device and makes its account at the broker. The id of a decommissioned device stays taken: readings of
    * another patient may stand under it.
-   * @throws DomainError conflict/device_already_registered, unavailable/broker_unavailable (nothing is registered then)
+   * @throws DomainError forbidden/foreign_patient, conflict/device_already_registered, unavailable/broker_unavailable
+   * (nothing is registered then)
    */
-  async register(device: NewDevice): Promise<Registration> {
+  async register(device: NewDevice, caller: Principal): Promise<Registration> {
+    requireOwnPatient(device.patientId, caller);
     const registered = await this.devices.insert(device);
     if (!registered) {
       throw new DomainError(
@@ -66,12 +68,7 @@ export class DeviceRegistry {
    * @throws DomainError not_found/device_not_found, conflict/device_decommissioned, forbidden/foreign_patient
    */
   async amend(deviceId: string, details: Partial<DeviceDetails>, caller: Principal): Promise<Device> {
-    if (
-      details.patientId !== undefined &&
-      !caller.maySee({ tenant: caller.tenant, patientId: details.patientId })
-    ) {
-      throw new DomainError('forbidden', 'foreign_patient', 'This token is confined to another patient.');
-    }
+    if (details.patientId !== undefined) requireOwnPatient(details.patientId, caller);
     const now = this.clock.now();
     const { before, after } = await this.update(deviceId, caller, (device) => amended(device, details, now));
     if (after !== before) this.bus.announce([deviceUpdated(after, before, now)]);
@@ -173,6 +170,12 @@ export class DeviceRegistry {
     if (before.presence.status === after.presence.status) return [];
     return [deviceDisconnected(after, at, after.decommissionedAt ? 'decommissioned' : 'credentials')];
   }
+}
+
+/** Whoever is confined to a patient gives devices to nobody else. */
+function requireOwnPatient(patientId: number, caller: Principal): void {
+  if (caller.maySee({ tenant: caller.tenant, patientId })) return;
+  throw new DomainError('forbidden', 'foreign_patient', 'This token is confined to another patient.');
 }
 
 function deviceNotFound(deviceId: string): DomainError {
