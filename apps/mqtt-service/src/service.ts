@@ -8,6 +8,7 @@ import {
   Database,
   EmbeddedBroker,
   EmbeddedPostgres,
+  followCertificate,
   hardenHttp,
   hasJsonBody,
   Inbox,
@@ -75,6 +76,7 @@ export async function startService(config: Config, logger: LoggerService): Promi
       ...(config.tls && { httpsOptions: readTlsFiles(config.tls) }),
     });
     prepareHttp(app, config);
+    if (config.tls) followCertificate(app.getHttpServer(), config.tls);
     await app.listen(config.port, config.host).catch((error: unknown) => {
       throw portError('PORT', config.port, error);
     });

@@ -36,5 +36,6 @@ export * from './mqtt/serial-intake.js';
 export * from './mqtt/topic-filter.js';
 export * from './mqtt/turns.js';
 export * from './platform.module.js';
+export * from './tls/renewed-certificate.js';
 export * from './tls/tls-files.js';
 export * from './ws/origin-ws-adapter.js';
