@@ -6,7 +6,7 @@ import type { Config } from '../config/config.js';
 type TrustedProxies = (address: string, step: number) => boolean;
 
 /** Who is believed about where a request comes from (TRUST_PROXY). */
-export function trustedProxies({ trustProxy }: Config['http']): TrustedProxies {
+export function trustedProxies({ trustProxy }: Pick<Config['http'], 'trustProxy'>): TrustedProxies {
   if (typeof trustProxy === 'number') return (_address, step) => step < trustProxy;
   return proxyAddr.compile([...(trustProxy ?? [])]);
 }
