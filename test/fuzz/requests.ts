@@ -307,7 +307,7 @@ export class RequestSource {
         arbitrary: fc.oneof(
           // Valid, wrong in one place as a rule, and wrong in several.
           { weight: 2, arbitrary: this.requests(operation, 0) },
-          { weight: 3, arbitrary: this.requests(operation, 1) },
+          { weight: 4, arbitrary: this.requests(operation, 1) },
           { weight: 2, arbitrary: this.requests(operation, 3) },
         ),
       })),
@@ -565,7 +565,7 @@ export class RequestSource {
       { weight: 3, arbitrary: hostileJson },
       { weight: 1, arbitrary: this.valid(name, schema).map((value) => [value]) },
       {
-        weight: 1,
+        weight: 3,
         arbitrary: this.valid(name, schema).map((value) =>
           typeof value === 'string' ? `${value}\u0000` : JSON.stringify(value),
         ),
