@@ -312,7 +312,7 @@ describe('the audit log', () => {
       expect(body.data[0]).toMatchObject({ hash: expect.stringMatching(/^[0-9a-f]{64}$/) });
     });
 
-    it.each(['limit=0', 'patient_id=x', 'from=yesterday', 'cursor=abc', 'unknown=1'])(
+    it.each(['limit=0', 'patient_id=x', 'from=yesterday', 'cursor=abc', 'unknown=1', 'actor=a%00'])(
       'refuses ?%s',
       async (query) => {
         expect((await audit(`?${query}`)).status).toBe(400);

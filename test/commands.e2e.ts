@@ -152,6 +152,11 @@ describe.each(brokersHere())('commands by way of %s', (kind) => {
       'validation_failed',
       'expires_in',
     ]);
+    expect(await send({ command: 'x', expires_in: '104000000d' })).toEqual([
+      400,
+      'validation_failed',
+      'expires_in',
+    ]);
     expect(await send({ command: 'x' }, 'nobody')).toEqual([404, 'device_not_found', undefined]);
     expect((await service.read('/devices/pump_1/commands/not-a-uuid')).status).toBe(400);
     const unknown = '/devices/pump_1/commands/00000000-0000-4000-8000-000000000000';

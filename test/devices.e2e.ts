@@ -37,6 +37,24 @@ describe('the life of a device', () => {
     authorization: `Bearer ${await service.token(claims)}`,
   });
 
+  it('is registered for their own patient only by whoever is confined to one', async () => {
+    const own = await as({ scope: 'devices:write', patient_id: 2 });
+    const nobody = await as({ role: 'patient', scope: 'devices:write' });
+    const wanted = { device_id: 'scale_of_2', type: 'weight_scale' };
+    for (const [patient_id, caller] of [
+      [3, own],
+      [2, nobody],
+    ] as const) {
+      const answer = await service.post('/devices/register', { ...wanted, patient_id }, caller);
+      expect({ status: answer.status, code: answer.body.code }).toEqual({
+        status: 403,
+        code: 'foreign_patient',
+      });
+    }
+    expect((await service.read('/devices/scale_of_2')).status).toBe(404);
+    expect((await service.post('/devices/register', { ...wanted, patient_id: 2 }, own)).status).toBe(201);
+  });
+
   describe('PATCH /devices/{device_id}', () => {
     it('assigns a device to another patient, for everything that comes after', async () => {
       await service.register('scale_1', 'weight_scale', 1);
@@ -129,9 +147,6 @@ describe('the life of a device', () => {
       expect((await service.patch('/devices/scale_1', { patient_id: 3 }, own)).body.code).toBe(
         'foreign_patient',
       );
-      const registration = { device_id: 'scale_9', type: 'weight_scale', patient_id: 3 };
-      expect((await service.post('/devices/register', registration, own)).body.code).toBe('foreign_patient');
-      expect((await service.read('/devices/scale_9')).status).toBe(404);
     });
 
     it('loses nothing of twenty at once, each of which names something else', async () => {

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { createDatabase, type TestDatabase } from './support/database.js';
@@ -169,6 +170,33 @@ describe('HTTP', () => {
     await once(socket, 'close');
     expect(received).toBeLessThan(300_000 * 60);
   });
+
+  it.each([
+    ['its proxy says', () => limited, '192.0.2.77'],
+    ['it is connected from, when no proxy is trusted', () => service, '127.0.0.1'],
+  ])(
+    'notes as the source of a request the address %s, over HTTP and WebSocket',
+    async (_what, of, source) => {
+      const [http, ws] = [randomUUID(), randomUUID()];
+      const from = (name: string): Record<string, string> => ({
+        'x-forwarded-for': '203.0.113.9, 192.0.2.77',
+        'x-request-id': name,
+      });
+      expect((await of().get('/devices', from(http))).status).toBe(401);
+      expect(await (await of().live('?token=no.token', from(ws))).closed()).toBe(4401);
+      const entries = await until('both entries', async () => {
+        const rows = await database.query(
+          'SELECT action, source FROM audit_log WHERE request_id = ANY($1) ORDER BY action',
+          [[http, ws]],
+        );
+        return rows.length === 2 && rows;
+      });
+      expect(entries).toEqual([
+        { action: 'listDevices', source },
+        { action: 'openStream', source },
+      ]);
+    },
+  );
 
   describe('throttling', () => {
     const from = (address: string): Record<string, string> => ({ 'x-forwarded-for': address });

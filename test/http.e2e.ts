@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import { request, type IncomingMessage } from 'node:http';
+import { json } from 'node:stream/consumers';
 import type { MqttClient } from 'mqtt';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { Service } from './support/service.js';
@@ -93,6 +96,17 @@ describe('the REST API', () => {
       });
       expect(response.status).toBe(400);
       expect(await response.json()).toMatchObject({ code: 'invalid_json' });
+    });
+
+    it('refuses what Expect can not mean', async () => {
+      const expecting = request({
+        ...{ port: service.port, host: '127.0.0.1', method: 'POST', path: '/devices/register' },
+        headers: { expect: 'miracles' },
+      }).end();
+      const [response] = (await once(expecting, 'response')) as [IncomingMessage];
+      expect(response.statusCode).toBe(417);
+      expect(response.headers['content-type']).toContain('application/problem+json');
+      expect(await json(response)).toMatchObject({ status: 417, code: 'expectation_failed' });
     });
 
     it('refuses another media type', async () => {
@@ -276,6 +290,9 @@ describe('the REST API', () => {
       ['metric_type=DROP TABLE', 'metric_type'],
       ['unknown=1', 'unknown'],
       ['limit=1&limit=2', 'limit'],
+      ['metric_type=%00', 'metric_type'],
+      ['__proto__=1', '__proto__'],
+      ['%00=1', 'query'],
     ])('refuses ?%s', async (query, field) => {
       const answer = await get(`?${query}`);
       expect({ status: answer.status, code: answer.body.code }).toEqual({
@@ -299,6 +316,20 @@ describe('the REST API', () => {
       });
       expect((await service.read('/nowhere')).body).toMatchObject({ status: 404, code: 'route_not_found' });
     });
+  });
+
+  it('takes no notice of what a GET carries', async () => {
+    const got = request({
+      ...{ port: service.port, host: '127.0.0.1', path: '/devices' },
+      headers: {
+        authorization: `Bearer ${await service.token()}`,
+        'content-type': 'application/json; charset=bogus',
+        'content-length': 1,
+      },
+    }).end('{');
+    const [response] = (await once(got, 'response')) as [IncomingMessage];
+    expect(response.statusCode).toBe(200);
+    response.resume();
   });
 
   describe('GET /devices', () => {

@@ -269,6 +269,23 @@ if (missing.length > 0) {
       await until('the addresses', () => service.log.includes(`wss://127.0.0.1:${service.port}/ws/mqtt`));
     });
 
+    it('shows a renewed certificate without a restart, and the one before until both files are there', async () => {
+      const files = { cert: `${server.cert}.renewed`, key: `${server.key}.renewed` };
+      copyFileSync(server.cert, files.cert);
+      copyFileSync(server.key, files.key);
+      const service = await prepare({ TLS_CERT: files.cert, TLS_KEY: files.key, LOG_LEVEL: 'INFO' });
+      await service.launch(() => ask(service.port, '/health/live', authority.cert));
+      const next = stranger.issue('next', 'DNS:localhost');
+      copyFileSync(next.cert, files.cert);
+      await until('the complaint', () => service.log.includes('changed to what can not be used'));
+      expect(await ask(service.port, '/health/live', authority.cert)).toMatchObject({ status: 200 });
+      copyFileSync(next.key, files.key);
+      await until('the new certificate', async () => {
+        return (await ask(service.port, '/health/live', stranger.cert)).status === 200;
+      });
+      await expect(ask(service.port, '/health/live', authority.cert)).rejects.toThrow(/certificate/);
+    });
+
     it('does not start with a key that belongs to another certificate', async () => {
       const other = authority.issue('other', 'DNS:localhost');
       const service = await prepare({ TLS_CERT: server.cert, TLS_KEY: other.key });

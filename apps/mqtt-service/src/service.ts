@@ -8,7 +8,9 @@ import {
   Database,
   EmbeddedBroker,
   EmbeddedPostgres,
+  followCertificate,
   hardenHttp,
+  hasJsonBody,
   Inbox,
   jsonBodyGuard,
   MqttConsumer,
@@ -74,6 +76,7 @@ export async function startService(config: Config, logger: LoggerService): Promi
       ...(config.tls && { httpsOptions: readTlsFiles(config.tls) }),
     });
     prepareHttp(app, config);
+    if (config.tls) followCertificate(app.getHttpServer(), config.tls);
     await app.listen(config.port, config.host).catch((error: unknown) => {
       throw portError('PORT', config.port, error);
     });
@@ -100,7 +103,7 @@ function prepareHttp(app: NestExpressApplication, config: Config): void {
   app.disable('x-powered-by');
   app.use(nameRequests());
   hardenHttp(app, config);
-  app.useBodyParser('json', { limit: MAX_BODY_BYTES });
+  app.useBodyParser('json', { limit: MAX_BODY_BYTES, type: hasJsonBody });
   app.use(jsonBodyGuard());
   app.useGlobalPipes(validationPipe());
   app.useGlobalFilters(new ProblemFilter());

@@ -71,9 +71,13 @@ export class CommandView {
   expires_at!: string;
 
   @ApiProperty({
-    nullable: true,
-    type: 'object',
-    additionalProperties: true,
+    anyOf: [
+      { type: 'object', nullable: true, additionalProperties: true },
+      { type: 'array', items: {} },
+      { type: 'string' },
+      { type: 'number' },
+      { type: 'boolean' },
+    ],
     description: 'As the device reported it',
   })
   result!: unknown;

@@ -46,7 +46,10 @@ export class CommandsController {
     const expiresIn =
       body.expires_in === undefined ? this.config.commandExpiresAfter : parseDuration(body.expires_in);
     if (expiresIn === null)
-      errors.push({ field: 'expires_in', message: 'must be a duration such as 30s, 10m or 1h' });
+      errors.push({
+        field: 'expires_in',
+        message: 'must be a duration such as 30s, 10m or 1h, at most 36525d',
+      });
     if (errors.length > 0 || expiresIn === null) throw validationFailed(errors);
     const order = { deviceId: path.device_id, command: body.command, parameters, expiresIn };
     return viewCommand(await this.desk.order(order, caller));
@@ -82,7 +85,7 @@ export class CommandsController {
   @RequireScope('commands:send')
   @ApiOperation({ summary: 'Cancel a command that is still queued', operationId: 'cancelCommand' })
   @ApiResponse({ status: 200, type: CommandView })
-  @ApiProblems(400, 401, 403, 404, 409, 503)
+  @ApiProblems(400, 401, 403, 404, 409, 415, 503)
   async cancel(@Param() path: CommandPath, @Caller() caller: Principal): Promise<CommandView> {
     return viewCommand(await this.desk.cancel(path.device_id, path.command_id, caller));
   }

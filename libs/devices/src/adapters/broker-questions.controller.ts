@@ -52,7 +52,7 @@ export class BrokerQuestionsController {
     type: BrokerAnswer,
     description: 'No, for a broker that gave its secret in the query',
   })
-  @ApiProblems(400, 401, 415, 503)
+  @ApiProblems(400, 401, 413, 415, 503)
   async auth(
     @Body() body: unknown,
     @Query('secret') secret: unknown,
@@ -74,7 +74,7 @@ export class BrokerQuestionsController {
   @ApiBody({ type: TopicQuestion })
   @ApiResponse({ status: 200, type: BrokerAnswer })
   @ApiResponse({ status: 403, type: BrokerAnswer, description: 'No, for a broker that asks by acc' })
-  @ApiProblems(400, 401, 415, 503)
+  @ApiProblems(400, 401, 413, 415, 503)
   async acl(
     @Body() body: unknown,
     @Query('secret') secret: unknown,

@@ -3,6 +3,7 @@ import type { NextFunction, Request, Response } from 'express';
 import helmet from 'helmet';
 import type { Config } from '../config/config.js';
 import { endSlowClients } from './slow-clients.js';
+import { trustedProxies } from './source-address.js';
 import { throttles } from './throttle.js';
 
 const PREFLIGHT_SECONDS = 600;
@@ -26,8 +27,8 @@ const CONTENT_SECURITY_POLICY = {
 
 /** What stands before every route: security headers, CORS, throttling, and an eye on slow clients. First of all middleware. */
 export function hardenHttp(app: NestExpressApplication, config: Config): void {
-  const { trustProxy, corsOrigins } = config.http;
-  if (trustProxy !== undefined) app.set('trust proxy', trustProxy);
+  const { corsOrigins } = config.http;
+  app.set('trust proxy', trustedProxies(config.http));
   endSlowClients(app.getHttpServer(), config);
   app.use(
     helmet({

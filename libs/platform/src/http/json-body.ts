@@ -1,10 +1,19 @@
 import { isUtf8 } from 'node:buffer';
+import type { IncomingMessage } from 'node:http';
 import type { RawBodyRequest } from '@nestjs/common';
 import type { NextFunction, Request, RequestHandler, Response } from 'express';
 import { DomainError, findJsonFlaw } from '#kernel';
 import { validationFailed } from './validation.js';
 
 const BODY_METHODS: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH']);
+
+/**
+ * Whether the body parser has something to read. What a GET or a DELETE carries means nothing (RFC 9110, sections 9.3.1
+ * and 9.3.5), so nothing can be wrong with it either.
+ */
+export function hasJsonBody(request: IncomingMessage): boolean {
+  return BODY_METHODS.has(request.method ?? '') && Boolean((request as Request).is('json'));
+}
 
 /**
  * Runs after the body parser and refuses what no DTO could mean: a body of another media type, and JSON

@@ -33,6 +33,7 @@ const CODE_OF_STATUS: Readonly<Record<number, string>> = {
   408: 'request_timeout',
   413: 'payload_too_large',
   415: 'unsupported_media_type',
+  417: 'expectation_failed',
   429: 'too_many_requests',
   431: 'headers_too_large',
   503: 'unavailable',

@@ -1,4 +1,4 @@
-import { STATUS_CODES, type Server } from 'node:http';
+import { STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Config } from '../config/config.js';
 import { codeOfStatus, problemBody } from './problem.filter.js';
@@ -23,7 +23,19 @@ export function endSlowClients(server: Server, config: Config): void {
   Object.assign(server, { connectionsCheckingInterval: Math.min(1_000, server.headersTimeout) });
   // Nothing in either direction: an answer may take DATABASE_TIMEOUT to begin. WebSockets lift it for themselves.
   server.setTimeout(requestTimeout + config.databaseTimeout);
+  server.on('checkExpectation', unexpected);
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => refuse(error.code, socket));
+}
+
+/** RFC 9110, section 10.1.1: an Expect other than 100-continue. Node's own answer to it is empty. */
+function unexpected(_request: IncomingMessage, response: ServerResponse): void {
+  const detail = 'There is nothing to expect but 100-continue.';
+  const body = problemBody({ status: 417, code: codeOfStatus(417), detail });
+  response.writeHead(417, {
+    'Content-Type': 'application/problem+json; charset=utf-8',
+    'Content-Length': Buffer.byteLength(body),
+  });
+  response.end(body);
 }
 
 function refuse(errorCode: string | undefined, socket: Socket): void {

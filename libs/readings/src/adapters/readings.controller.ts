@@ -56,7 +56,7 @@ export class ReadingsController {
     status: 200,
     content: {
       [JSON_TYPE]: {
-        schema: { oneOf: [{ $ref: getSchemaPath(ReadingPage) }, { $ref: getSchemaPath(BucketPage) }] },
+        schema: { anyOf: [{ $ref: getSchemaPath(ReadingPage) }, { $ref: getSchemaPath(BucketPage) }] },
       },
       [CSV_TYPE]: { schema: { type: 'string' } },
       [NDJSON_TYPE]: { schema: { type: 'string' } },
@@ -113,7 +113,10 @@ export class ReadingsController {
     const aggregates = (query.aggregate ?? AGGREGATES.join(',')).split(',');
     const errors: FieldError[] = [];
     if (intervalMs === null)
-      errors.push({ field: 'interval', message: 'must be a duration such as 30s, 5m, 1h or 1d' });
+      errors.push({
+        field: 'interval',
+        message: 'must be a duration such as 30s, 5m, 1h or 1d, at most 36525d',
+      });
     if (!aggregates.every(isAggregate))
       errors.push({ field: 'aggregate', message: `must be of ${AGGREGATES.join(', ')}` });
     if (query.max_points !== undefined)

@@ -3,7 +3,7 @@ import { Injectable, type BeforeApplicationShutdown } from '@nestjs/common';
 import { WebSocketGateway, type OnGatewayConnection } from '@nestjs/websockets';
 import type { WebSocket } from 'ws';
 import { AuditTrail, Principal } from '#kernel';
-import { bearerToken, Config, requestIdOf, TokenVerifier } from '#platform';
+import { bearerToken, Config, requestIdOf, sourceAddress, TokenVerifier, trustedProxies } from '#platform';
 import { LiveFeed } from '../application/live-feed.js';
 import { LiveAudit } from './live-audit.js';
 import { LiveSession } from './live-session.js';
@@ -23,6 +23,7 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
   private readonly sessions = new Set<LiveSession>();
   private readonly pings: NodeJS.Timeout;
   private readonly seats: TokenSeats;
+  private readonly trusted: ReturnType<typeof trustedProxies>;
 
   constructor(
     private readonly feed: LiveFeed,
@@ -32,6 +33,7 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
   ) {
     const { pingInterval, maxClientsPerToken } = config.webSocket;
     this.seats = new TokenSeats(maxClientsPerToken);
+    this.trusted = trustedProxies(config.http);
     this.pings = setInterval(() => this.sessions.forEach((session) => session.ping()), pingInterval);
     this.pings.unref();
   }
@@ -46,7 +48,7 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
     }
     const audit = new LiveAudit(
       this.trail,
-      request.socket.remoteAddress ?? null,
+      sourceAddress(request, this.trusted),
       requestIdOf(request.headers['x-request-id']),
     );
     const session = new LiveSession(

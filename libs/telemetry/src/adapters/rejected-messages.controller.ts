@@ -63,7 +63,7 @@ export class RejectedMessagesController {
     operationId: 'retryRejectedMessage',
   })
   @ApiResponse({ status: 200, type: RetryView })
-  @ApiProblems(400, 401, 403, 404, 503)
+  @ApiProblems(400, 401, 403, 404, 415, 503)
   @ApiResponse({
     status: 409,
     description: 'still_rejected, or not_retryable: it is no measurement',
