@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import type { MqttClient } from 'mqtt';
+import { Client } from 'pg';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { Service, type Answer } from './support/service.js';
 import { until } from './support/until.js';
@@ -447,13 +448,26 @@ describe('the audit log', () => {
     try {
       const authorization = await bearer({ role: 'viewer' });
       const from = (await audit('?limit=1')).body.data[0].id as number;
-      const rounds = Array.from({ length: 150 }, (_, index) => index);
+      const requests = Array.from({ length: 150 }, () => [service, replica])
+        .flat()
+        .map((each) => ({ each, request: named() }));
       const answers = await Promise.all(
-        rounds.flatMap(() =>
-          [service, replica].map((each) => each.get('/devices/pump_1/latest', { authorization })),
+        requests.map(({ each, request }) =>
+          each.get('/devices/pump_1/latest', { authorization, 'x-request-id': request }),
         ),
       );
       expect(answers.every(({ status }) => status === 200)).toBe(true);
+      // Each is there once by the time all are answered, and many of them by one commit.
+      const entries = await database.query<Entry & { commit: string }>(
+        `SELECT *, xmin::text AS commit FROM audit_log WHERE request_id = ANY($1)`,
+        [requests.map(({ request }) => request)],
+      );
+      expect(entries.map((entry) => entry.request_id).sort()).toEqual(
+        requests.map(({ request }) => request).sort(),
+      );
+      for (const entry of entries)
+        expect(entry).toMatchObject({ action: 'getLatestReadings', patient_id: 1, outcome: 'done' });
+      expect(new Set(entries.map(({ commit }) => commit)).size).toBeLessThan(entries.length);
       const [row] = await database.query<{ count: string; width: string }>(
         `SELECT count(*), max(id) - min(id) + 1 AS width FROM audit_log WHERE id > $1`,
         [from],
@@ -463,6 +477,41 @@ describe('the audit log', () => {
       expect(verify(database.url).status).toBe(0);
     } finally {
       await replica.remove();
+    }
+  });
+
+  it('holds the answer to a read back until it is written down', async () => {
+    const holder = new Client({ connectionString: database.url });
+    await holder.connect();
+    try {
+      await holder.query('BEGIN');
+      await holder.query('SELECT FROM audit_head FOR UPDATE');
+      let answered = 0;
+      const reads = [
+        { path: '/devices/pump_1/data' },
+        { path: '/devices/pump_1/data', accept: 'text/csv' },
+        { path: '/devices/pump_1/latest' },
+        { path: '/devices/pump_1' },
+      ].map(async ({ path, accept = 'application/json' }) => {
+        const request = named();
+        const { status } = await service.read(path, { accept, 'x-request-id': request });
+        answered += 1;
+        return { status, entries: (await entriesOf(request)).length };
+      });
+      await until('an entry to wait', async () => {
+        const waiting = await database.query(
+          `SELECT FROM pg_stat_activity
+           WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%audit_append%'`,
+        );
+        return waiting.length > 0;
+      });
+      // Asked after them, and of the same process: whoever did not wait has been answered before.
+      await service.get('/health/live');
+      expect(answered).toBe(0);
+      await holder.query('COMMIT');
+      expect(await Promise.all(reads)).toEqual(reads.map(() => ({ status: 200, entries: 1 })));
+    } finally {
+      await holder.end();
     }
   });
 

@@ -105,6 +105,37 @@ describe('TokenVerifier', () => {
     }
   });
 
+  it('looks at the time anew with a token it has found good before', async () => {
+    const issued = now();
+    const token = await sign({ expiresIn: 60, claims: { nbf: issued } });
+    const service = verifier({ JWT_SECRET: SECRET });
+    jest.useFakeTimers({ now: issued * 1_000, doNotFake: ['nextTick', 'queueMicrotask', 'setImmediate'] });
+    try {
+      for (const seconds of [0, 30, 64, -5]) {
+        jest.setSystemTime((issued + seconds) * 1_000);
+        await expect(service.verify(token)).resolves.toMatchObject({ subject: 'operator-1' });
+      }
+      jest.setSystemTime((issued - 6) * 1_000);
+      await expect(service.verify(token)).rejects.toThrow('The token is not valid for this service.');
+      jest.setSystemTime(issued * 1_000);
+      await expect(service.verify(token)).resolves.toBeDefined();
+      jest.setSystemTime((issued + 65) * 1_000);
+      await expect(service.verify(token)).rejects.toThrow('The token has expired.');
+    } finally {
+      jest.useRealTimers();
+    }
+  });
+
+  it('is not misled by a token it has found good before: another signature, another payload', async () => {
+    const service = verifier({ JWT_SECRET: SECRET });
+    const [header, payload, signature = ''] = (await sign({})).split('.');
+    await service.verify(`${header}.${payload}.${signature}`);
+    const [, grander] = (await sign({ claims: { role: 'admin' } })).split('.');
+    const other = signature.startsWith('A') ? `B${signature.slice(1)}` : `A${signature.slice(1)}`;
+    for (const token of [`${header}.${payload}.${other}`, `${header}.${grander}.${signature}`])
+      await expect(service.verify(token)).rejects.toThrow(InvalidTokenError);
+  });
+
   it('refuses a token without a signature', async () => {
     const unsigned = new UnsecuredJWT({ role: 'admin', exp: now() + 3_600 }).encode();
     const [header, payload] = (await sign({})).split('.');
@@ -211,12 +242,27 @@ describe('TokenVerifier', () => {
     });
 
     it('refuses a key that has been withdrawn, after ten minutes', async () => {
-      await remote.verify(await byRsa());
+      const known = await byRsa();
+      for (let times = 0; times < 3; times += 1) await remote.verify(known);
       keys = keys.slice(1);
       later = 9 * MINUTE_MS;
       await expect(remote.verify(await byRsa())).resolves.toBeDefined();
+      await expect(remote.verify(known)).resolves.toBeDefined();
       later = 11 * MINUTE_MS;
+      await expect(remote.verify(known)).rejects.toThrow(InvalidTokenError);
       await expect(remote.verify(await byRsa())).rejects.toThrow(InvalidTokenError);
+    });
+
+    it('refuses what a withdrawn key has signed as soon as the keys were asked for, known or not', async () => {
+      const known = await byRsa();
+      // The first time it asks for the keys, the second it finds the token good by them.
+      for (let times = 0; times < 3; times += 1) await remote.verify(known);
+      keys = [await jwk(otherRsa.publicKey, 'new')];
+      later = 0.6 * MINUTE_MS;
+      await expect(remote.verify(known)).resolves.toBeDefined();
+      await remote.verify(await byNewKey());
+      await expect(remote.verify(known)).rejects.toThrow(InvalidTokenError);
+      expect(asked).toBe(2);
     });
 
     it('knows the keys without a kid apart, also while there are two', async () => {

@@ -2,7 +2,9 @@ import { createPublicKey, createSecretKey, type KeyObject } from 'node:crypto';
 import {
   createRemoteJWKSet,
   errors,
+  jwksCache,
   jwtVerify,
+  type JWKSCacheInput,
   type JWTPayload,
   type JWTVerifyGetKey,
   type JWTVerifyOptions,
@@ -10,6 +12,7 @@ import {
 import type { Config } from '../config/config.js';
 import { jwtSecret } from '../config/dev-secret.js';
 import { DomainError, Principal } from '#kernel';
+import { KnownTokens } from './known-tokens.js';
 
 /** Clocks of two machines may differ by this much. */
 const CLOCK_TOLERANCE_SECONDS = 5;
@@ -35,20 +38,28 @@ export class TokenVerifier {
   private readonly key: KeyObject | JWTVerifyGetKey;
   private readonly options: JWTVerifyOptions;
   private readonly tenantClaim: string;
+  private readonly known = new KnownTokens(CLOCK_TOLERANCE_SECONDS);
+  /** The keys in force, by identity; null while they must be asked for. */
+  private readonly keys: () => object | null;
 
   constructor(config: Config) {
     const { publicKey, jwksUri, issuer, audience, tenantClaim } = config.auth;
     this.tenantClaim = tenantClaim;
     let algorithms: string[];
     if (jwksUri !== undefined) {
-      this.key = keysOf(jwksUri);
+      const { key, current } = keysOf(jwksUri);
+      this.key = key;
+      this.keys = current;
       algorithms = ['RS256', 'ES256'];
     } else if (publicKey !== undefined) {
       const key = createPublicKey(publicKey);
       this.key = key;
+      this.keys = () => key;
       algorithms = key.asymmetricKeyType === 'ec' ? ['ES256'] : ['RS256'];
     } else {
-      this.key = createSecretKey(jwtSecret(config), 'utf8');
+      const key = createSecretKey(jwtSecret(config), 'utf8');
+      this.key = key;
+      this.keys = () => key;
       algorithms = ['HS256'];
     }
     this.options = {
@@ -65,9 +76,15 @@ export class TokenVerifier {
    * @throws InvalidTokenError when it can't be trusted; DomainError unavailable when the key server can't be asked.
    */
   async verify(token: string): Promise<Principal> {
+    const keys = this.keys();
+    const known = this.known.find(token, keys);
+    if (known) return known;
     try {
       const payload = await this.check(token);
-      return Principal.fromClaims({ ...payload, tenant: payload[this.tenantClaim] });
+      const principal = Principal.fromClaims({ ...payload, tenant: payload[this.tenantClaim] });
+      // Had the keys changed meanwhile, nobody would know which it was checked by.
+      if (keys !== null && keys === this.keys()) this.known.add(token, keys, principal, payload.nbf ?? 0);
+      return principal;
     } catch (error) {
       if (error instanceof DomainError && error.kind === 'unavailable') throw error;
       const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
@@ -100,13 +117,16 @@ export class TokenVerifier {
 }
 
 /** The keys at a JWKS address (RFC 7517): fetched when needed, remembered for a while. */
-function keysOf(address: string): JWTVerifyGetKey {
+function keysOf(address: string): { readonly key: JWTVerifyGetKey; readonly current: () => object | null } {
+  // jose leaves here what it has fetched: a new object each time.
+  const fetched = {} as JWKSCacheInput;
   const keys = createRemoteJWKSet(new URL(address), {
     cacheMaxAge: KEYS_HOLD_MS,
     cooldownDuration: ASK_FOR_KEYS_EVERY_MS,
     timeoutDuration: KEY_SERVER_WITHIN_MS,
+    [jwksCache]: fetched,
   });
-  return async (header, token) => {
+  const key: JWTVerifyGetKey = async (header, token) => {
     try {
       return await keys(header, token);
     } catch (error) {
@@ -120,6 +140,7 @@ function keysOf(address: string): JWTVerifyGetKey {
       );
     }
   };
+  return { key, current: () => (keys.fresh ? fetched.jwks : null) };
 }
 
 /** The token of an `Authorization: Bearer` header (RFC 6750, section 2.1), or null. */

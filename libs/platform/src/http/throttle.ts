@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto';
 import { HttpException } from '@nestjs/common';
 import type { NextFunction, Request, RequestHandler, Response } from 'express';
 import { rateLimit } from 'express-rate-limit';
+import { tokenDigest } from '../auth/known-tokens.js';
 import { bearerToken } from '../auth/token-verifier.js';
 import type { Config } from '../config/config.js';
 
@@ -32,11 +32,7 @@ export function throttles({ http }: Config): RequestHandler[] {
     ...common,
     limit: http.perToken,
     skip: ({ path, headers }) => UNCOUNTED.test(path) || bearerToken(headers.authorization) === null,
-    // Not the token itself: what lies in memory may end in a dump.
-    keyGenerator: ({ headers }) =>
-      createHash('sha256')
-        .update(bearerToken(headers.authorization) ?? '')
-        .digest('base64'),
+    keyGenerator: ({ headers }) => tokenDigest(bearerToken(headers.authorization) ?? ''),
   });
   return [...(http.perIp > 0 ? [perIp] : []), ...(http.perToken > 0 ? [perToken] : [])];
 }
