@@ -55,7 +55,7 @@ class IngestBench {
   static async prepare(statements: boolean): Promise<IngestBench> {
     const mosquitto = await Mosquitto.prepare([
       'max_queued_messages 2000000',
-      'max_inflight_messages 2000',
+      'max_inflight_messages 4000',
       'autosave_interval 10',
     ]);
     await mosquitto.start();

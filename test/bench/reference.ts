@@ -24,7 +24,7 @@ const client = connect({
   protocolVersion: 5,
   clientId,
   clean: false,
-  properties: { receiveMaximum: 2_000, sessionExpiryInterval: 3_600 },
+  properties: { receiveMaximum: 4_000, sessionExpiryInterval: 3_600 },
 });
 const sender = client as unknown as { _sendPacket(packet: Packet): void };
 const waiting: IPublishPacket[] = [];

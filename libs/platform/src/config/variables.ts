@@ -215,7 +215,7 @@ export const VARIABLES = {
     oneOf('5', '3.1.1'),
   ),
   MQTT_INFLIGHT: variable(
-    '2000',
+    '4000',
     'messages taken from the broker and not yet acknowledged, at most (MQTT 5 receive maximum)',
     integer(1, 65_535),
   ),

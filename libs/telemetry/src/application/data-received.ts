@@ -71,20 +71,11 @@ export class DataReceived implements DomainEvent {
     const fields = this.ownFields();
     fields['device_id'] = this.deviceId;
     fields['patient_id'] = this.patientId;
-    const parts: (string | number)[] = [JSON.stringify(fields).slice(0, -1), ',"readings":['];
+    const parts = [JSON.stringify(fields).slice(0, -1), ',"readings":['];
     let separator = '';
     for (const { metricType, value, unit, timestamp } of this.measurement.readings) {
       parts.push(
-        separator,
-        '{"metric_type":"',
-        metricType,
-        '","value":',
-        value,
-        ',"unit":"',
-        unit,
-        '","timestamp":"',
-        timestamp,
-        '"}',
+        `${separator}{"metric_type":"${metricType}","value":${value},"unit":"${unit}","timestamp":"${timestamp}"}`,
       );
       separator = ',';
     }
