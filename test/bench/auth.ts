@@ -12,6 +12,7 @@ import { parseArgs } from 'node:util';
 import { exportJWK, SignJWT } from 'jose';
 import { createDatabase, type TestDatabase } from '../support/database.js';
 import { Service } from '../support/service.js';
+import { median, say, whole } from './figures.js';
 import { BenchPostgres } from './postgres.js';
 import { cpuSeconds } from './processes.js';
 
@@ -179,15 +180,9 @@ async function bearer(alg: string, key: KeyObject, kid: string): Promise<string>
   return `Bearer ${await token.setExpirationTime('2h').sign(key)}`;
 }
 
-const median = (values: readonly number[]): number => {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? 0;
-};
 /** A run's processor time is counted in hundredths of a second: all runs together are exact enough. */
 const mean = (values: readonly number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / values.length;
-const whole = (value: number): string => Math.round(value).toLocaleString('en');
-const say = (line = ''): void => void process.stdout.write(`${line}\n`);
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
