@@ -23,7 +23,7 @@ const LOAD = `
 /**
  * Which devices there are and whose, remembered between batches of messages, and never out of date: a trigger counts
  * every change of the registry in `device_registry_version`, and one look at that tells whether what is remembered still
- * holds. Looking 500 devices up took 1 to 8 ms of database time a batch, the version takes 0.05 ms.
+ * holds: one row read by its key, however many devices a batch names.
  */
 export class DeviceDirectory {
   private version: string | undefined;

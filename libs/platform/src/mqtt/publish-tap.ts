@@ -4,8 +4,8 @@ import { PublishFrames, readPuback, repliesOf, replyToPubrel, type Publish } fro
 
 /**
  * A connection to a broker as mqtt.js sees it, without the PUBLISHes: those are taken out on the way in and handed
- * over directly, and acknowledged here. mqtt.js keeps the conversation: CONNECT, SUBSCRIBE, keep-alive, reconnecting.
- * Measured: mqtt.js alone needs 7 us of processor time a message, the tap 1 us.
+ * over directly, and acknowledged here, without a packet object and a callback for each. mqtt.js keeps the conversation:
+ * CONNECT, SUBSCRIBE, keep-alive, reconnecting.
  */
 export class PublishTap extends Duplex {
   private readonly frames: PublishFrames;
