@@ -18,11 +18,10 @@ export class HealthController {
 
   @Get()
   @ApiOperation({ summary: 'Basic health', operationId: 'getHealth' })
-  @ApiResponse({ status: 200, description: 'The process serves; degraded when a part it needs is away' })
+  @ApiResponse({ status: 200, description: 'The process serves; degraded when a part it needs is away, or messages have waited for more than 30 s' })
   async basic(): Promise<object> {
-    const { ready } = await this.health.readiness();
     return {
-      status: ready ? 'ok' : 'degraded',
+      status: (await this.health.isWhole()) ? 'ok' : 'degraded',
       version: VERSION,
       uptime_seconds: Math.floor(process.uptime()),
     };

@@ -52,6 +52,11 @@ export class ServiceHealth implements OnModuleDestroy, OnApplicationShutdown {
     };
   }
 
+  /** Whether it does all it is there for. One that is ready may still be held up, by who takes its events. */
+  async isWhole(): Promise<boolean> {
+    return (await this.readiness()).ready && !this.vitals.ingest.heldUp;
+  }
+
   /** Terminus' report. `healthy` is false when a part is down. */
   async report(): Promise<{ healthy: boolean; body: object }> {
     try {
@@ -112,18 +117,20 @@ export class ServiceHealth implements OnModuleDestroy, OnApplicationShutdown {
   }
 
   private ingestIndicator(): HealthIndicatorResult {
-    const { stored, rejected, readings, lagMs, inFlight } = this.vitals.ingest;
+    const { stored, rejected, readings, lagMs, inFlight, heldUp } = this.vitals.ingest;
     const [oldest = 0] = this.processed;
     const newest = this.processed.at(-1) ?? 0;
     const seconds = Math.max(1, this.processed.length - 1) * (SAMPLE_EVERY_MS / 1_000);
-    return this.indicators.check('ingest').up({
+    const indicator = this.indicators.check('ingest');
+    const details = {
       rate_per_second: round((newest - oldest) / seconds),
       lag_ms: lagMs,
       in_flight: inFlight,
       messages_stored: stored,
       readings_stored: readings,
       rejected,
-    });
+    };
+    return heldUp ? indicator.degraded(details) : indicator.up(details);
   }
 
   private sample(): void {

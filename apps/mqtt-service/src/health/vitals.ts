@@ -9,6 +9,9 @@ import {
 } from '#platform';
 import { Ingest, LiveFeed } from '#telemetry';
 
+/** A batch takes moments: what has waited for so long is held up, by the database or by whoever takes the events. */
+const HELD_UP_MS = 30_000;
+
 /** How the ingest does. */
 export interface IngestVitals {
   /** Messages stored, messages quarantined and readings stored since the start. */
@@ -19,6 +22,8 @@ export interface IngestVitals {
   readonly lagMs: number;
   /** Messages taken from the broker and not yet acknowledged. */
   readonly inFlight: number;
+  /** Messages have waited for longer than they ever should. */
+  readonly heldUp: boolean;
 }
 
 /** What can be measured of the running service: the one source of health and metrics. */
@@ -34,7 +39,8 @@ export class Vitals {
   ) {}
 
   get ingest(): IngestVitals {
-    return { ...this.intake.totals, lagMs: this.transport.lag, inFlight: this.transport.unacknowledged };
+    const { lag, unacknowledged } = this.transport;
+    return { ...this.intake.totals, lagMs: lag, inFlight: unacknowledged, heldUp: lag > HELD_UP_MS };
   }
 
   get mqtt(): ConsumerStatus {
