@@ -18,7 +18,11 @@ export class HealthController {
 
   @Get()
   @ApiOperation({ summary: 'Basic health', operationId: 'getHealth' })
-  @ApiResponse({ status: 200, description: 'The process serves; degraded when a part it needs is away, or messages have waited for more than 30 s' })
+  @ApiResponse({
+    status: 200,
+    description:
+      'The process serves; degraded when a part it needs is away, or messages have waited for more than 30 s',
+  })
   async basic(): Promise<object> {
     return {
       status: (await this.health.isWhole()) ? 'ok' : 'degraded',
