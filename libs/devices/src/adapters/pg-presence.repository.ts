@@ -44,9 +44,11 @@ const STORE = `
     battery smallint, signal_strength smallint, memory jsonb, is_newly_low boolean
   ) WHERE device.id = next.id`;
 
-// One statement, one transaction: the lock is held for as long as it takes. What others are changing is no longer silent,
-// or will be found the next time.
-const EXPIRE_SILENT = `
+/**
+ * Turns silent devices offline. One statement, one transaction: the lock is held for as long as it takes. What others are
+ * changing is no longer silent, or will be found the next time.
+ */
+export const EXPIRE_SILENT = `
   WITH turn AS MATERIALIZED (
     SELECT pg_try_advisory_xact_lock(${SWEEP_LOCK}) AS mine
   ), silent AS (
