@@ -144,6 +144,18 @@ describe('report', () => {
       ['connected', null, null, 'disconnected', null],
     ],
     [
+      'a late online, while the other of two has not ended',
+      [
+        says('online', 'a'),
+        says('online', 'b'),
+        says('offline', 'b'),
+        says('online', 'b'),
+        says('offline', 'a'),
+      ],
+      'offline',
+      ['connected', null, null, null, 'disconnected'],
+    ],
+    [
       'a will that comes before its session',
       [says('offline', 'a'), says('online', 'a')],
       'offline',
@@ -257,6 +269,7 @@ describe('report', () => {
       [says('offline', 'b'), 7_200],
       [says('online', 'a'), 7_201],
       [says('online', 'a'), 20_000],
+      [says('offline', 'z'), 40_000],
       [says('offline', 'a'), 40_000],
     ];
     expect(afterAll(...messages).changes).toEqual([
@@ -265,6 +278,7 @@ describe('report', () => {
       null,
       'disconnected',
       'connected',
+      null,
       null,
       'disconnected',
     ]);
