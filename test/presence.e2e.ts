@@ -1,4 +1,5 @@
 import type { MqttClient } from 'mqtt';
+import { Client } from 'pg';
 import { brokersHere, startBroker, type BrokerUnderTest } from './support/brokers.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import type { LiveClient } from './support/live-client.js';
@@ -154,6 +155,20 @@ describe.each(brokersHere())('presence, on the broker %s', (kind) => {
     ]);
     await settle(scale, 70);
     expect((await viewOf(service, 'scale_2'))['last_data_at']).toBe(last_data_at);
+  });
+
+  it('is not misled by a measurement that came in before the end, and is noted after it', async () => {
+    await service.register('scale_6', 'weight_scale');
+    const scale = await connect('scale_6', 'one');
+    await untilStatus(service, 'scale_6', 'online');
+    const lastData = async (): Promise<unknown> => (await viewOf(service, 'scale_6'))['last_data_at'];
+    await scale.weigh(70);
+    const first = await until('the first measurement', lastData);
+    // Of a device that is known to be there, it is noted some time later.
+    await scale.weigh(71);
+    await scale.say({ status: 'offline', session: 'one' });
+    await until('the second to be noted', async () => (await lastData()) !== first);
+    expect(await causesOf(service, 'scale_6')).toEqual(['online by status', 'offline by status']);
   });
 
   it('tells of a low battery once in a discharge', async () => {
@@ -313,18 +328,50 @@ describe('silence', () => {
     await talker.end();
   });
 
+  it('is not heard while measurements wait to be stored', async () => {
+    await service.register('patient', 'weight_scale');
+    const device = await MqttDevice.connect(service, 'patient', 'one');
+    await untilStatus(service, 'patient', 'online');
+    await device.weigh(70);
+    await until('it to be known', async () => (await viewOf(service, 'patient'))['last_data_at']);
+    const weights = setInterval(() => void device.weigh(70), 100);
+    const stall = new Client({ connectionString: database.url });
+    await stall.connect();
+    try {
+      await stall.query('BEGIN; LOCK TABLE device_readings IN EXCLUSIVE MODE');
+      await until('more than a silence', async () => {
+        const longer = `SELECT FROM medical_devices WHERE device_id = 'patient' AND last_seen < now() - interval '4 seconds'`;
+        return (await database.query(longer)).length === 1;
+      });
+      await stall.query('COMMIT');
+      const stored = (await viewOf(service, 'patient'))['last_data_at'];
+      await until(
+        'what has waited',
+        async () => (await viewOf(service, 'patient'))['last_data_at'] !== stored,
+      );
+      expect(await causesOf(service, 'patient')).toEqual(['online by status']);
+    } finally {
+      clearInterval(weights);
+      await stall.end();
+    }
+    await device.end();
+  });
+
   it('counts only while somebody listens', async () => {
     const device = await MqttDevice.connect(service, 'waiting', 'one');
     await untilStatus(service, 'waiting', 'online');
     await service.end();
     await database.query(`UPDATE medical_devices SET last_seen = now() - interval '1 hour'`);
-    const began = Date.now();
     await service.launch();
     const [change] = await until('the silence', async () => {
       const [newest] = await historyOf(service, 'waiting');
       return newest?.cause === 'timeout' && [newest];
     });
-    expect(Date.parse(change.timestamp) - began).toBeGreaterThanOrEqual(SILENCE_MS);
+    const connects = [...service.log.matchAll(/"time":(\d+)[^\n]*Connected to 127\.0\.0\.1/g)];
+    expect(connects).toHaveLength(2);
+    // It listens from a moment after that on.
+    const listensSince = Number(connects[1]?.[1]);
+    expect(Date.parse(change.timestamp) - listensSince).toBeGreaterThanOrEqual(SILENCE_MS);
     await device.end();
   });
 

@@ -54,13 +54,18 @@ export class PresenceWatch {
 
   /** Begins to look for silent devices, and for changes that were not told of. */
   start(): void {
-    const every = Math.max(100, Math.min(30_000, this.config.deviceOfflineAfter / CHECKS_PER_SILENCE));
+    const every = Math.max(100, Math.min(30_000, this.often));
     const checkSilence = oneAtATime(() => this.checkSilence());
     const tellUntold = oneAtATime(() => this.tellUntold());
     this.timer = setInterval(() => {
       checkSilence();
       tellUntold();
     }, every);
+  }
+
+  /** So much of a silence that being late by it matters little. */
+  private get often(): number {
+    return this.config.deviceOfflineAfter / CHECKS_PER_SILENCE;
   }
 
   private async stop(): Promise<void> {
@@ -77,8 +82,7 @@ export class PresenceWatch {
       this.sightings.set(deviceId, time);
       isNew ||= !this.online.has(deviceId);
     }
-    const often = this.config.deviceOfflineAfter / CHECKS_PER_SILENCE;
-    this.noteIn(isNew ? NOTE_NEW_AFTER_MS : Math.min(NOTE_EVERY_MS, often));
+    this.noteIn(isNew ? NOTE_NEW_AFTER_MS : Math.min(NOTE_EVERY_MS, this.often));
   }
 
   private noteIn(ms: number): void {
@@ -118,7 +122,7 @@ export class PresenceWatch {
   private async checkSilence(): Promise<void> {
     const { deviceOfflineAfter } = this.config;
     if (!this.consumer.status.connected) this.listeningSince = undefined;
-    if (this.transport.lag > MAX_LAG_MS) this.heardNothing();
+    if (this.transport.lag > Math.min(MAX_LAG_MS, this.often)) this.heardNothing();
     const since = this.listeningSince;
     if (since === undefined || this.clock.now().getTime() - since < deviceOfflineAfter) return;
     try {
