@@ -360,6 +360,7 @@ describe('the REST API', () => {
         '/devices/{device_id}/credentials',
         '/devices/{device_id}/data',
         '/devices/{device_id}/latest',
+        '/devices/{device_id}/status-history',
         '/health',
         '/health/detailed',
         '/health/live',

@@ -57,8 +57,7 @@ const EVENTS: Readonly<Record<EventType, boolean>> = {
   'device.registered': true,
   'device.updated': true,
   'device.decommissioned': true,
-  // Nothing in the service makes one.
-  'device.battery.low': false,
+  'device.battery.low': true,
   'command.queued': true,
   'command.sent': true,
   'command.acknowledged': true,
@@ -249,8 +248,11 @@ describe('every role at the WebSocket', () => {
       await say('responses', { command_id: failed, status: 'failed', error: 'stuck' });
       await Promise.all([hears('command.completed'), hears('command.failed')]);
       await say('data', { metric_type: 'weight', value: 'heavy' });
+      await say('status', { status: 'online', battery: 19 });
       await say('status', { status: 'offline' });
-      await Promise.all([hears('message.rejected'), hears('device.disconnected')]);
+      await Promise.all(
+        (['message.rejected', 'device.battery.low', 'device.disconnected'] as const).map(hears),
+      );
       await service.patch(`/devices/${deviceId}`, { model: 'M2' }, headers);
       await service.delete(`/devices/${deviceId}`, headers);
       await hears('device.decommissioned');

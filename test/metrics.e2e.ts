@@ -93,6 +93,7 @@ describe('/metrics', () => {
       const now = await change();
       return (
         (now[rejected('invalid_json')] ?? 0) >= 3 &&
+        (now[rejected('unsupported_metric')] ?? 0) >= 1 &&
         (now['mqtt_service_messages_stored_total'] ?? 0) >= 3 &&
         now
       );

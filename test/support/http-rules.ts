@@ -62,6 +62,11 @@ export const RULES: Readonly<Record<string, Rule>> = {
   'PATCH /devices/:device_id': { lock: 'devices:write', answers: '200', body: () => ({ model: 'M2' }) },
   'DELETE /devices/:device_id': { lock: 'devices:write', answers: '204' },
   'POST /devices/:device_id/credentials': { lock: 'devices:write', answers: '200' },
+  'GET /devices/:device_id/status-history': {
+    lock: 'devices:read',
+    answers: '200',
+    queries: ['', '?limit=1'],
+  },
   'GET /devices/:device_id/data': {
     ...readings,
     queries: ['', '?interval=5m&aggregate=avg', '?max_points=10'],

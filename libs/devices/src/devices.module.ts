@@ -4,13 +4,18 @@ import { EmbeddedBrokerAccess, HttpBrokerAccess, NoBrokerAccess } from './adapte
 import { BrokerQuestionsController } from './adapters/broker-questions.controller.js';
 import { DeviceStatusMqtt } from './adapters/device-status.mqtt.js';
 import { DevicesController } from './adapters/devices.controller.js';
+import { PgPresenceRepository } from './adapters/pg-presence.repository.js';
 import { PresenceWatch } from './adapters/presence-watch.js';
+import { StatusHistoryController } from './adapters/status-history.controller.js';
 import { TypeormDeviceRepository } from './adapters/typeorm-device.repository.js';
 import { DeviceRegistry } from './application/device-registry.js';
+import { PresenceHerald } from './application/presence-herald.js';
+import { PresenceHistory } from './application/presence-history.js';
 import { PresenceKeeper } from './application/presence-keeper.js';
 import { MosquittoBrokerAccess } from './adapters/mosquitto-broker-access.js';
 import { BrokerAccess } from './ports/broker-access.js';
 import { DeviceRepository } from './ports/device.repository.js';
+import { PresenceRepository } from './ports/presence.repository.js';
 
 const ACCESS = {
   embedded: EmbeddedBrokerAccess,
@@ -29,13 +34,17 @@ export class DevicesModule implements OnApplicationBootstrap {
       module: DevicesModule,
       controllers: [
         DevicesController,
+        StatusHistoryController,
         DeviceStatusMqtt,
         ...(config.brokerAccess === 'http' ? [BrokerQuestionsController] : []),
       ],
       providers: [
         { provide: DeviceRepository, useClass: TypeormDeviceRepository },
         { provide: BrokerAccess, useClass: ACCESS[config.brokerAccess] },
+        { provide: PresenceRepository, useClass: PgPresenceRepository },
         DeviceRegistry,
+        PresenceHerald,
+        PresenceHistory,
         PresenceKeeper,
         PresenceWatch,
       ],

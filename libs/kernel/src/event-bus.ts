@@ -32,7 +32,7 @@ export interface DomainEvent extends Ownership {
   readonly patientId: number | null;
   /** When it happened, ISO 8601 in UTC. */
   readonly time: string;
-  /** Told of long after it happened, at a person's wish: it says nothing of how things are now. */
+  /** Told of long after it happened, or nobody knows when it did: it says nothing of how things are now. */
   readonly late?: boolean;
   /** snake_case, ready to be serialised. */
   readonly data: Readonly<Record<string, unknown>>;

@@ -2,14 +2,8 @@ import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
 import { IsIn, IsInt, IsOptional, IsString, Length, Matches, Max, Min, ValidateIf } from 'class-validator';
 import { PageQuery } from '#platform';
-import {
-  DEVICE_ID_PATTERN,
-  DEVICE_STATUSES,
-  DEVICE_TYPES,
-  type Device,
-  type DeviceStatus,
-  type DeviceType,
-} from '../domain/device.js';
+import { DEVICE_ID_PATTERN, DEVICE_TYPES, type Device, type DeviceType } from '../domain/device.js';
+import { DEVICE_STATUSES, type DeviceStatus } from '../domain/presence.js';
 import type { DeviceCredentials } from '../ports/broker-access.js';
 
 const MAX_INT32 = 2_147_483_647;
@@ -116,6 +110,14 @@ export class DeviceView {
   @ApiProperty({ type: String, format: 'date-time', nullable: true })
   last_seen!: string | null;
 
+  @ApiProperty({
+    type: String,
+    format: 'date-time',
+    nullable: true,
+    description: 'When its last measurement came in: an online device may be silent',
+  })
+  last_data_at!: string | null;
+
   @ApiProperty({ format: 'date-time' })
   created_at!: string;
 
@@ -175,6 +177,7 @@ export function viewDevice(device: Device): DeviceView {
     serial_number: device.serialNumber,
     status: presence.status,
     last_seen: presence.lastSeen?.toISOString() ?? null,
+    last_data_at: presence.lastDataAt?.toISOString() ?? null,
     created_at: device.createdAt.toISOString(),
     battery: presence.battery,
     signal_strength: presence.signalStrength,

@@ -1,5 +1,6 @@
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
-import type { Device, DeviceStatus, DeviceType } from '../domain/device.js';
+import type { Device, DeviceType } from '../domain/device.js';
+import { NOTHING_REMEMBERED, type DeviceStatus, type PresenceMemory } from '../domain/presence.js';
 
 /** A row of `medical_devices`. */
 @Entity('medical_devices')
@@ -32,6 +33,9 @@ export class DeviceRow {
   @Column({ name: 'last_seen', type: 'timestamptz', nullable: true })
   lastSeen!: Date | null;
 
+  @Column({ name: 'last_data_at', type: 'timestamptz', nullable: true })
+  lastDataAt!: Date | null;
+
   @Column({ name: 'created_at', type: 'timestamptz', default: () => 'CURRENT_TIMESTAMP' })
   createdAt!: Date;
 
@@ -46,6 +50,9 @@ export class DeviceRow {
 
   @Column({ type: 'varchar', nullable: true })
   session!: string | null;
+
+  @Column({ name: 'presence_memory', type: 'jsonb', nullable: true })
+  memory!: PresenceMemory | null;
 
   @Column({ name: 'decommissioned_at', type: 'timestamptz', nullable: true })
   decommissionedAt!: Date | null;
@@ -69,10 +76,20 @@ export function toDevice(row: DeviceRow): Device {
     presence: {
       status: row.status,
       lastSeen: row.lastSeen,
+      lastDataAt: row.lastDataAt,
       connectedSince: row.connectedSince,
       session: row.session,
       battery: row.battery,
       signalStrength: row.signalStrength,
+      memory: row.memory ?? memoryOf(row),
     },
   };
+}
+
+/** Of a device that has said nothing since presence is remembered: the session it was in. */
+function memoryOf({ session, connectedSince }: DeviceRow): PresenceMemory {
+  if (session === null) return NOTHING_REMEMBERED;
+  const since = connectedSince?.getTime() ?? 0;
+  const open = { name: session, state: 'open', since, heard: since, dated: null } as const;
+  return { ...NOTHING_REMEMBERED, sessions: [open] };
 }

@@ -1,22 +1,24 @@
 import { Injectable } from '@nestjs/common';
-import { Clock, DomainError, EventBus, type DomainEvent, type Principal } from '#kernel';
+import { Clock, DomainError, EventBus, type Principal } from '#kernel';
 import {
   amended,
-  cutOff,
   decommissioned,
+  lockedOut,
   requireInService,
+  type Amendment,
   type Device,
   type DeviceDetails,
   type DeviceIdentity,
 } from '../domain/device.js';
-import {
-  deviceDecommissioned,
-  deviceDisconnected,
-  deviceRegistered,
-  deviceUpdated,
-} from '../domain/device-events.js';
+import { deviceDecommissioned, deviceRegistered, deviceUpdated } from '../domain/device-events.js';
 import { BrokerAccess, type DeviceCredentials } from '../ports/broker-access.js';
-import { DeviceRepository, type DeviceFilter, type NewDevice } from '../ports/device.repository.js';
+import {
+  DeviceRepository,
+  type DeviceFilter,
+  type NewDevice,
+  type UpdatedDevice,
+} from '../ports/device.repository.js';
+import { PresenceHerald } from './presence-herald.js';
 
 /** A registered device and, once only, its account at the broker. */
 export interface Registration {
@@ -32,6 +34,7 @@ export class DeviceRegistry {
     private readonly brokerAccess: BrokerAccess,
     private readonly bus: EventBus,
     private readonly clock: Clock,
+    private readonly herald: PresenceHerald,
   ) {}
 
   /**
@@ -71,7 +74,10 @@ export class DeviceRegistry {
   async amend(deviceId: string, details: Partial<DeviceDetails>, caller: Principal): Promise<Device> {
     if (details.patientId !== undefined) requireOwnPatient(caller, details.patientId);
     const now = this.clock.now();
-    const { before, after } = await this.update(deviceId, caller, (device) => amended(device, details, now));
+    const { before, after } = await this.update(deviceId, caller, (device) => {
+      const changed = amended(device, details, now);
+      return changed && { device: changed, change: null };
+    });
     if (after !== before) this.bus.announce([deviceUpdated(after, before, now)]);
     return after;
   }
@@ -84,10 +90,11 @@ export class DeviceRegistry {
    */
   async decommission(deviceId: string, caller: Principal): Promise<void> {
     const now = this.clock.now();
-    const { before, after } = await this.update(deviceId, caller, (device) => decommissioned(device, now));
-    if (after !== before) {
-      this.bus.announce([...this.cutOffEvents(before, after, now), deviceDecommissioned(after, now)]);
-    }
+    const { before, after, change } = await this.update(deviceId, caller, (device) =>
+      decommissioned(device, now),
+    );
+    if (change) this.herald.announce({ changes: [change], lowBatteries: [] });
+    if (after !== before) this.bus.announce([deviceDecommissioned(after, now)]);
     await this.brokerAccess.revoke(deviceId);
   }
 
@@ -107,11 +114,8 @@ export class DeviceRegistry {
       );
     }
     const now = this.clock.now();
-    const { before, after } = await this.update(deviceId, caller, (device) => ({
-      ...device,
-      presence: cutOff(device.presence),
-    }));
-    this.bus.announce(this.cutOffEvents(before, after, now));
+    const { change } = await this.update(deviceId, caller, (device) => lockedOut(device, now));
+    if (change) this.herald.announce({ changes: [change], lowBatteries: [] });
     return credentials;
   }
 
@@ -146,8 +150,8 @@ export class DeviceRegistry {
   private async update(
     deviceId: string,
     caller: Principal,
-    change: (device: Device) => Device | null,
-  ): Promise<{ readonly before: Device; readonly after: Device }> {
+    change: (device: Device) => Amendment | null,
+  ): Promise<UpdatedDevice> {
     const updated = await this.devices.update(deviceId, (device) => {
       if (!caller.maySee(device)) throw deviceNotFound(deviceId);
       return change(device);
@@ -165,11 +169,6 @@ export class DeviceRegistry {
       requireInService(device);
     }
     return credentials;
-  }
-
-  private cutOffEvents(before: Device, after: Device, at: Date): readonly DomainEvent[] {
-    if (before.presence.status === after.presence.status) return [];
-    return [deviceDisconnected(after, at, after.decommissionedAt ? 'decommissioned' : 'credentials')];
   }
 }
 

@@ -1,77 +1,95 @@
 import { Injectable } from '@nestjs/common';
-import { Clock, EventBus, type DomainEvent } from '#kernel';
-import type { Device } from '../domain/device.js';
-import { deviceConnected, deviceDisconnected, type ConnectionCause } from '../domain/device-events.js';
-import { report, seen, type PresenceChange, type StatusReport } from '../domain/presence.js';
-import { DeviceRepository } from '../ports/device.repository.js';
+import { Clock } from '#kernel';
+import { judgeBattery } from '../domain/battery.js';
+import {
+  hasHeard,
+  havingHeard,
+  report,
+  seen,
+  type PresenceMemory,
+  type StatusChange,
+} from '../domain/presence.js';
+import type { StatusReport } from '../domain/status-report.js';
+import { PresenceRepository, type PresenceNews } from '../ports/presence.repository.js';
+import { PresenceHerald } from './presence-herald.js';
 
 /** A device's status report and when it came. */
 export interface ReceivedReport {
   readonly deviceId: string;
   readonly report: StatusReport;
   readonly receivedAt: Date;
+  /** Names the message; null where it can't be delivered again. */
+  readonly name: string | null;
+  /** It may have been taken in before. */
+  readonly isRepeat: boolean;
 }
+
+/** Devices turned offline in one transaction. */
+const LOT = 5_000;
 
 /** Keeps whether devices are online, and tells of each change. */
 @Injectable()
 export class PresenceKeeper {
   constructor(
-    private readonly devices: DeviceRepository,
-    private readonly bus: EventBus,
+    private readonly presences: PresenceRepository,
+    private readonly herald: PresenceHerald,
     private readonly clock: Clock,
   ) {}
 
-  /** Takes status reports in, in their order. @returns the events of the changes, for the caller to publish. */
-  async take(reports: readonly ReceivedReport[]): Promise<readonly DomainEvent[]> {
-    let events: DomainEvent[] = [];
-    await this.devices.updatePresence(
-      reports.map(({ deviceId }) => deviceId),
-      (device) => {
-        let { presence } = device;
-        for (const received of reports) {
-          if (received.deviceId !== device.deviceId) continue;
-          const outcome = report(presence, received.report, received.receivedAt);
-          presence = outcome.presence;
-          events = events.concat(
-            changeEvents({ ...device, presence }, outcome.change, received.receivedAt, 'status'),
-          );
+  /**
+   * Takes status reports in, in their order.
+   * @param batteryLimit percent below which a battery is low.
+   * @returns what is to be told of, for the caller to tell.
+   */
+  async take(reports: readonly ReceivedReport[], batteryLimit: number): Promise<PresenceNews> {
+    const byDevice = new Map<string, ReceivedReport[]>();
+    for (const received of reports) {
+      const ofDevice = byDevice.get(received.deviceId);
+      if (ofDevice) ofDevice.push(received);
+      else byDevice.set(received.deviceId, [received]);
+    }
+    return this.presences.update([...byDevice.keys()], (device) => {
+      let { presence } = device;
+      const changes: StatusChange[] = [];
+      let lowBattery: PresenceMemory['lowBattery'] = null;
+      for (const received of byDevice.get(device.deviceId) ?? []) {
+        const { name, isRepeat, receivedAt } = received;
+        if (name !== null) {
+          if (isRepeat && hasHeard(presence, name)) continue;
+          presence = havingHeard(presence, name);
         }
-        return presence;
-      },
-    );
-    return events;
+        const outcome = report(presence, received.report, receivedAt);
+        if (outcome.change) changes.push(outcome.change);
+        const judged = judgeBattery(outcome.presence, batteryLimit, receivedAt);
+        presence = judged.presence;
+        lowBattery = judged.lowBattery ?? lowBattery;
+      }
+      return { presence, changes, lowBattery };
+    });
   }
 
-  /** Notes that devices have sent data: device id to the time of receipt. Publishes the changes itself. */
+  /** Notes that devices have sent data: device id to the time of receipt. Tells of the changes itself. */
   async noteSeen(arrivals: ReadonlyMap<string, Date>): Promise<void> {
-    const back = await this.devices.refreshSeen(arrivals);
-    if (back.length === 0) return;
-    let events: DomainEvent[] = [];
-    await this.devices.updatePresence(back, (device) => {
+    const away = await this.presences.refreshSeen(arrivals);
+    if (away.length === 0) return;
+    const news = await this.presences.update(away, (device) => {
       const at = arrivals.get(device.deviceId);
       if (!at) return null;
       const { presence, change } = seen(device.presence, at);
-      events = events.concat(changeEvents({ ...device, presence }, change, at, 'data'));
-      return presence;
+      return { presence, changes: change ? [change] : [], lowBattery: null };
     });
-    this.bus.announce(events);
+    this.herald.announce(news);
   }
 
-  /** Turns devices offline that have been silent for `silence` milliseconds. */
+  /** Turns devices offline that have been silent for `silence` milliseconds, unless another replica is at it. */
   async expireSilent(silence: number): Promise<void> {
     const now = this.clock.now();
-    const expired = await this.devices.expireSilent(new Date(now.getTime() - silence));
-    this.bus.announce(expired.map((device) => deviceDisconnected(device, now, 'timeout')));
+    const before = new Date(now.getTime() - silence);
+    for (;;) {
+      const news = await this.presences.expireSilent(before, now, LOT);
+      if (!news) return;
+      this.herald.announce(news);
+      if (news.changes.length < LOT) return;
+    }
   }
-}
-
-function changeEvents(
-  device: Device,
-  change: PresenceChange,
-  at: Date,
-  cause: ConnectionCause,
-): DomainEvent[] {
-  if (change === 'connected') return [deviceConnected(device, at, cause)];
-  if (change === 'disconnected') return [deviceDisconnected(device, at, cause)];
-  return [];
 }

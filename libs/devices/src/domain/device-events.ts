@@ -1,8 +1,15 @@
 import type { DomainEvent } from '#kernel';
 import type { Device } from './device.js';
+import type { StatusChange } from './presence.js';
 
-/** Why a device's connection is taken to have begun or ended. */
-export type ConnectionCause = 'status' | 'data' | 'timeout' | 'credentials' | 'decommissioned';
+/** A change as it is kept, and whose device it was then. */
+export interface KeptChange extends StatusChange {
+  /** Its place in the history. */
+  readonly id: number;
+  readonly deviceId: string;
+  readonly tenant: string;
+  readonly patientId: number;
+}
 
 function about(
   device: Device,
@@ -39,20 +46,44 @@ export function deviceDecommissioned(device: Device, at: Date): DomainEvent {
   return about(device, 'device.decommissioned', at, { device_type: device.type });
 }
 
-export function deviceConnected(device: Device, at: Date, cause: ConnectionCause): DomainEvent {
-  const { battery, signalStrength } = device.presence;
-  return about(device, 'device.connected', at, {
-    status: 'online',
-    cause,
-    ...(battery !== null && { battery }),
-    ...(signalStrength !== null && { signal_strength: signalStrength }),
-  });
+/** `device.connected` or `device.disconnected`. Its id is the change's own, however often it is told. */
+export function statusChanged(kept: KeptChange): DomainEvent {
+  const { id, deviceId, tenant, patientId, status, cause, at, battery, signalStrength, lastSeen } = kept;
+  const isOnline = status === 'online';
+  return {
+    id: `${deviceId}.status.${id}`,
+    type: isOnline ? 'device.connected' : 'device.disconnected',
+    deviceId,
+    tenant,
+    patientId,
+    time: at.toISOString(),
+    data: isOnline
+      ? {
+          status,
+          cause,
+          ...(battery !== null && { battery }),
+          ...(signalStrength !== null && { signal_strength: signalStrength }),
+        }
+      : { status, cause, last_seen: lastSeen?.toISOString() ?? null },
+  };
 }
 
-export function deviceDisconnected(device: Device, at: Date, cause: ConnectionCause): DomainEvent {
-  return about(device, 'device.disconnected', at, {
-    status: 'offline',
-    cause,
-    last_seen: device.presence.lastSeen?.toISOString() ?? null,
-  });
+/** A battery that has become low. */
+export type LowBattery = Pick<Device, 'deviceId' | 'tenant' | 'patientId'> & {
+  readonly battery: number;
+  readonly since: Date;
+};
+
+/** Its id is that of the discharge, however often it is told. */
+export function batteryLow({ deviceId, tenant, patientId, battery, since }: LowBattery): DomainEvent {
+  const time = since.toISOString();
+  return {
+    id: `${deviceId}.battery.${time}`,
+    type: 'device.battery.low',
+    deviceId,
+    tenant,
+    patientId,
+    time,
+    data: { battery },
+  };
 }

@@ -1,4 +1,5 @@
-import { amended, cutOff, decommissioned, requireInService, type Device } from './device.js';
+import { amended, decommissioned, requireInService, type Device } from './device.js';
+import { NOTHING_REMEMBERED } from './presence.js';
 
 const REGISTERED = new Date('2024-01-01T00:00:00Z');
 const NOW = new Date('2024-06-01T00:00:00Z');
@@ -16,10 +17,12 @@ const DEVICE: Device = {
   presence: {
     status: 'online',
     lastSeen: NOW,
+    lastDataAt: null,
     connectedSince: REGISTERED,
     session: 's',
     battery: 50,
     signalStrength: -40,
+    memory: NOTHING_REMEMBERED,
   },
 };
 const GONE: Device = { ...DEVICE, decommissionedAt: NOW };
@@ -42,17 +45,12 @@ describe('a device', () => {
   );
 
   it('decommissioned is offline, once and for all', () => {
-    expect(decommissioned(DEVICE, NOW)).toEqual({
-      ...GONE,
-      presence: { ...DEVICE.presence, status: 'offline', connectedSince: null, session: null },
+    expect(decommissioned(DEVICE, NOW)).toMatchObject({
+      device: { ...GONE, presence: { status: 'offline', connectedSince: null, session: null } },
+      change: { status: 'offline', cause: 'decommissioned', at: NOW, session: 's' },
     });
     expect(decommissioned(GONE, new Date())).toBeNull();
     for (const change of [() => requireInService(GONE), () => amended(GONE, { model: 'N' }, NOW)])
       expect(change).toThrow(expect.objectContaining({ kind: 'conflict', code: 'device_decommissioned' }));
-  });
-
-  it('never seen stays so when it is cut off', () => {
-    const inactive = { ...DEVICE.presence, status: 'inactive' } as const;
-    expect(cutOff(inactive)).toBe(inactive);
   });
 });

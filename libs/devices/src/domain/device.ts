@@ -1,4 +1,5 @@
 import { DomainError } from '#kernel';
+import { cutOff, type Presence, type StatusChange } from './presence.js';
 
 /** The kinds of devices the service knows (seed, "Supported Device Types"). */
 export const DEVICE_TYPES = [
@@ -10,10 +11,6 @@ export const DEVICE_TYPES = [
   'temperature_sensor',
 ] as const;
 export type DeviceType = (typeof DEVICE_TYPES)[number];
-
-/** inactive: never seen. */
-export const DEVICE_STATUSES = ['inactive', 'online', 'offline'] as const;
-export type DeviceStatus = (typeof DEVICE_STATUSES)[number];
 
 /** A registered device. */
 export interface Device {
@@ -37,19 +34,6 @@ export type DeviceDetails = Pick<Device, 'patientId' | 'model' | 'serialNumber'>
 /** Which device it is, whose, and whether it may still send: all that taking a message in depends on. */
 export type DeviceIdentity = Pick<Device, 'deviceId' | 'tenant' | 'patientId' | 'type' | 'decommissionedAt'>;
 
-/** What is known of a device's connection. */
-export interface Presence {
-  readonly status: DeviceStatus;
-  readonly lastSeen: Date | null;
-  readonly connectedSince: Date | null;
-  /** The device's own name for its current connection, if it gives one. */
-  readonly session: string | null;
-  /** Percent. */
-  readonly battery: number | null;
-  /** dBm. */
-  readonly signalStrength: number | null;
-}
-
 /**
  * A device with other details; null when they are what they were.
  * Measurements belong to the patient of their time, so a change of patient is dated.
@@ -63,16 +47,23 @@ export function amended(device: Device, details: Partial<DeviceDetails>, at: Dat
   return same ? null : changed;
 }
 
-/** A device that is done for good; null when it was already. */
-export function decommissioned(device: Device, at: Date): Device | null {
-  if (device.decommissionedAt) return null;
-  return { ...device, decommissionedAt: at, presence: cutOff(device.presence) };
+/** A device as it shall be, and whether that ends its connection. */
+export interface Amendment {
+  readonly device: Device;
+  readonly change: StatusChange | null;
 }
 
-/** The presence of a device whose session the broker was told to end. */
-export function cutOff(presence: Presence): Presence {
-  if (presence.status !== 'online') return presence;
-  return { ...presence, status: 'offline', connectedSince: null, session: null };
+/** A device that is done for good; null when it was already. */
+export function decommissioned(device: Device, at: Date): Amendment | null {
+  if (device.decommissionedAt) return null;
+  const { presence, change } = cutOff(device.presence, at, 'decommissioned');
+  return { device: { ...device, decommissionedAt: at, presence }, change };
+}
+
+/** A device that can't connect any more with the credentials it had. */
+export function lockedOut(device: Device, at: Date): Amendment {
+  const { presence, change } = cutOff(device.presence, at, 'credentials');
+  return { device: { ...device, presence }, change };
 }
 
 /** @throws DomainError conflict/device_decommissioned */

@@ -1,107 +1,50 @@
 import fc from 'fast-check';
-import { MessageRejected } from '#kernel';
-import type { Presence } from './device.js';
-import { readStatusReport, report, seen, type StatusReport } from './presence.js';
+import { cutOff, NOTHING_REMEMBERED, report, seen, type Outcome, type Presence } from './presence.js';
+import type { StatusReport } from './status-report.js';
 
-const NOW = new Date('2024-01-23T10:30:00Z');
-const at = (second: number): Date => new Date(Date.UTC(2024, 0, 23, 10, 30, second));
+const at = (second: number): Date => new Date(Date.UTC(2024, 0, 23, 10, 30, 0) + second * 1_000);
 
 const NEVER_SEEN: Presence = {
   status: 'inactive',
   lastSeen: null,
+  lastDataAt: null,
   connectedSince: null,
   session: null,
   battery: null,
   signalStrength: null,
+  memory: NOTHING_REMEMBERED,
 };
 
-function says(status: StatusReport['status'], session: string | null = null): StatusReport {
-  return { status, session, battery: null, signalStrength: null };
+type Said = readonly [message: StatusReport | 'data', second: number];
+
+/** @param second when it was said, by the device's clock. */
+function says(
+  status: StatusReport['status'],
+  session: string | null = null,
+  second: number | null = null,
+): StatusReport {
+  const dated = second === null ? null : at(second);
+  return { status, session, battery: null, signalStrength: null, dated, will: false, retained: false };
 }
 
-/** The presence after reports a second apart, and what each of them changed. */
-function after(...reports: StatusReport[]): { presence: Presence; changes: unknown[] } {
+const told = ({ change }: Outcome): string | null =>
+  change && (change.status === 'online' ? 'connected' : 'disconnected');
+
+/** The presence after messages that came in at these seconds, and what each of them changed. */
+function afterAll(...messages: readonly Said[]): { presence: Presence; changes: unknown[] } {
   let presence = NEVER_SEEN;
-  const changes = reports.map((message, index) => {
-    const outcome = report(presence, message, at(index));
+  const changes = messages.map(([message, second]) => {
+    const outcome = message === 'data' ? seen(presence, at(second)) : report(presence, message, at(second));
     presence = outcome.presence;
-    return outcome.change;
+    return told(outcome);
   });
   return { presence, changes };
 }
 
-describe('readStatusReport', () => {
-  it("reads the seed's payload", () => {
-    const payload = { device_id: 'device_123', status: 'online', battery: 85, signal_strength: -45 };
-    expect(readStatusReport(payload, NOW)).toEqual({
-      status: 'online',
-      battery: 85,
-      signalStrength: -45,
-      session: null,
-    });
-  });
-
-  it.each([
-    [{ battery: 0 }, { battery: 0 }],
-    [{ battery: 100 }, { battery: 100 }],
-    [{ battery: 84.6 }, { battery: 85 }],
-    [
-      { battery: null, session: null },
-      { battery: null, session: null },
-    ],
-    [{ signal_strength: -200 }, { signalStrength: -200 }],
-    [{ signal_strength: 200 }, { signalStrength: 200 }],
-    [{ session: 17 }, { session: '17' }],
-    [{ session: 's'.repeat(255) }, { session: 's'.repeat(255) }],
-  ])('reads %j', (fields, expected) => {
-    expect(readStatusReport({ status: 'offline', ...fields }, NOW)).toMatchObject({
-      status: 'offline',
-      ...expected,
-    });
-  });
-
-  it.each([
-    [{}, 'invalid_payload'],
-    [{ status: 'sleeping' }, 'invalid_payload'],
-    [{ status: 'inactive' }, 'invalid_payload'],
-    [{ status: true }, 'invalid_payload'],
-    [{ status: 'online', timestamp: 'now' }, 'invalid_payload'],
-    [{ status: 'online', timestamp: '2024-01-23T10:35:01Z' }, 'timestamp_in_future'],
-    [{ status: 'online', battery: '85' }, 'invalid_payload'],
-    [{ status: 'online', session: {} }, 'invalid_payload'],
-    [{ status: 'online', session: 's'.repeat(256) }, 'invalid_payload'],
-    [{ status: 'online', battery: -1 }, 'value_out_of_range'],
-    [{ status: 'online', battery: 100.1 }, 'value_out_of_range'],
-    [{ status: 'online', battery: Infinity }, 'value_out_of_range'],
-    [{ status: 'offline', signal_strength: -201 }, 'value_out_of_range'],
-    [{ status: 'offline', signal_strength: 201 }, 'value_out_of_range'],
-  ])('rejects %j', (payload, reason) => {
-    expect(() => readStatusReport(payload, NOW)).toThrow(
-      expect.objectContaining<Partial<MessageRejected>>({ reason: reason as MessageRejected['reason'] }),
-    );
-  });
-
-  it('reads or rejects any object', () => {
-    const field = fc.oneof(fc.jsonValue(), fc.constantFrom('online', 'offline'), fc.double());
-    const payloads = fc.record(
-      { status: field, battery: field, signal_strength: field, session: field },
-      { requiredKeys: [] },
-    );
-    fc.assert(
-      fc.property(payloads, (payload) => {
-        try {
-          const { battery, signalStrength } = readStatusReport(payload, NOW);
-          expect(battery === null || (Number.isInteger(battery) && battery >= 0 && battery <= 100)).toBe(
-            true,
-          );
-          expect(signalStrength === null || Math.abs(signalStrength) <= 200).toBe(true);
-        } catch (error) {
-          if (!(error instanceof MessageRejected)) throw error;
-        }
-      }),
-    );
-  });
-});
+/** The presence after reports a second apart, and what each of them changed. */
+function after(...reports: StatusReport[]): { presence: Presence; changes: unknown[] } {
+  return afterAll(...reports.map((message, index): Said => [message, index]));
+}
 
 describe('report', () => {
   it('connects a device at its first report, and dates that', () => {
@@ -152,6 +95,120 @@ describe('report', () => {
       'online',
       ['connected', 'disconnected', 'connected', null],
     ],
+    [
+      "an older session's late will, when the newer one has gone",
+      [says('online', 'a'), says('online', 'b'), says('offline', 'b'), says('offline', 'a')],
+      'offline',
+      ['connected', null, null, 'disconnected'],
+    ],
+    [
+      'the same by date',
+      [says('online', 'a', 0), says('online', 'b', 1), says('offline', 'b', 1), says('offline', 'a', 0)],
+      'offline',
+      ['connected', null, 'disconnected', null],
+    ],
+    [
+      'the same by names that count up',
+      [says('online', 'boot-9'), says('online', 'boot-10'), says('offline', 'boot-10')],
+      'offline',
+      ['connected', null, 'disconnected'],
+    ],
+    [
+      'two sessions in the wrong order, by names that count up',
+      [says('online', '8'), says('online', '7'), says('offline', '7')],
+      'online',
+      ['connected', null, null],
+    ],
+    [
+      'two sessions whose names do not count up',
+      [says('online', '1000'), says('online', '7'), says('offline', '1000')],
+      'online',
+      ['connected', null, null],
+    ],
+    [
+      "an older session's late online",
+      [says('online', 'a', 0), says('offline', 'a', 0), says('online', 'b', 3), says('online', 'a', 1)],
+      'online',
+      ['connected', 'disconnected', 'connected', null],
+    ],
+    [
+      "an older session's late online, when the newer one has gone",
+      [
+        says('online', 'a'),
+        says('online', 'b'),
+        says('offline', 'a'),
+        says('offline', 'b'),
+        says('online', 'a'),
+      ],
+      'offline',
+      ['connected', null, null, 'disconnected', null],
+    ],
+    [
+      'a late online, while the other of two has not ended',
+      [
+        says('online', 'a'),
+        says('online', 'b'),
+        says('offline', 'b'),
+        says('online', 'b'),
+        says('offline', 'a'),
+      ],
+      'offline',
+      ['connected', null, null, null, 'disconnected'],
+    ],
+    [
+      'a will that comes before its session',
+      [says('offline', 'a'), says('online', 'a')],
+      'offline',
+      [null, null],
+    ],
+    [
+      'a newer session known by its will alone',
+      [says('online', 'a', 0), says('offline', 'b', 5)],
+      'offline',
+      ['connected', 'disconnected'],
+    ],
+    [
+      'the will of a session nobody knows',
+      [says('online', 'a'), says('offline', 'b')],
+      'online',
+      ['connected', null],
+    ],
+    [
+      'a session that begins again under its name',
+      [says('online', 'a'), says('offline', 'a'), says('online', 'a'), says('offline', 'a')],
+      'offline',
+      ['connected', 'disconnected', 'connected', 'disconnected'],
+    ],
+    [
+      'a session that is announced again with its old date',
+      [says('online', 'a', 0), says('offline', 'a', 0), says('online', 'a', 0)],
+      'offline',
+      ['connected', 'disconnected', null],
+    ],
+    [
+      'a late will, by its date alone',
+      [says('online', null, 0), says('online', null, 1), says('offline', null, 0)],
+      'online',
+      ['connected', null, null],
+    ],
+    [
+      'a late online, by its date alone',
+      [says('offline', null, 1), says('online', null, 0)],
+      'offline',
+      [null, null],
+    ],
+    [
+      'dates within a second, which tell nothing',
+      [says('online', null, 1), says('offline', null, 0.001)],
+      'offline',
+      ['connected', 'disconnected'],
+    ],
+    [
+      'an undated will after a dated status',
+      [says('online', null, 0), says('offline')],
+      'offline',
+      ['connected', 'disconnected'],
+    ],
   ])('%s', (_what, reports, status, changes) => {
     const outcome = after(...reports);
     expect(outcome.presence.status).toBe(status);
@@ -173,21 +230,134 @@ describe('report', () => {
     );
     expect(presence).toMatchObject({ battery: 84, signalStrength: -45, lastSeen: at(1), session: 'b' });
   });
+
+  it('takes a battery from an offline message only when it is the last that was said', () => {
+    const battery = (last: StatusReport): number | null =>
+      after({ ...says('online', 'a', 10), battery: 85 }, { ...last, battery: 3 }).presence.battery;
+    expect(battery(says('offline', 'a'))).toBe(85);
+    expect(battery(says('offline', 'a', 10))).toBe(85);
+    expect(battery(says('offline', 'a', 11))).toBe(3);
+    expect(battery(says('offline', null, 11))).toBe(3);
+  });
+
+  it.each([
+    ['says so', { ...says('offline', 'a'), will: true }, 'will'],
+    ['is as old as its session', says('offline', 'a', 10), 'will'],
+    ['is newer', says('offline', 'a', 11), 'status'],
+    ['has no date', says('offline', 'a'), 'status'],
+    ['names no session, and is as old as the last', says('offline', null, 10), 'will'],
+    ['names no session, and is newer', says('offline', null, 11), 'status'],
+  ] as const)('knows a will from a status: it %s', (_what, message, cause) => {
+    const { presence } = after(says('online', 'a', 10));
+    expect(report(presence, message, at(20)).change).toMatchObject({ cause, session: 'a', at: at(20) });
+  });
+
+  it('lets no session be outlived by one announced long ago', () => {
+    const messages: readonly Said[] = [
+      [says('online', 'a'), 0],
+      [says('online', 'b'), 11],
+      [says('offline', 'b'), 12],
+    ];
+    expect(afterAll(...messages).changes).toEqual(['connected', null, 'disconnected']);
+  });
+
+  it('forgets a name after an hour, but never the session that the device is in', () => {
+    const messages: readonly Said[] = [
+      [says('online', 'a'), 0],
+      [says('online', 'b'), 20],
+      [says('online', 'a'), 3_000],
+      [says('offline', 'b'), 7_200],
+      [says('online', 'a'), 7_201],
+      [says('online', 'a'), 20_000],
+      [says('offline', 'z'), 40_000],
+      [says('offline', 'a'), 40_000],
+    ];
+    expect(afterAll(...messages).changes).toEqual([
+      'connected',
+      null,
+      null,
+      'disconnected',
+      'connected',
+      null,
+      null,
+      'disconnected',
+    ]);
+  });
+
+  it('remembers a few sessions, however many there are', () => {
+    const many = Array.from({ length: 100 }, (_, index) => says('online', `session ${index} of many`));
+    expect(after(...many).presence.memory.sessions.length).toBeLessThanOrEqual(9);
+  });
+
+  describe('of what the broker had retained', () => {
+    const kept = (message: StatusReport): StatusReport => ({ ...message, retained: true });
+    it.each<[string, StatusReport[], Presence['status']]>([
+      ['an online', [kept(says('online', 'a', 5))], 'inactive'],
+      [
+        'an online, after an end',
+        [says('online', 'a'), says('offline', 'a'), kept(says('online'))],
+        'offline',
+      ],
+      ['an offline', [says('online'), kept(says('offline'))], 'online'],
+      ['an offline, of the session', [says('online', 'a'), kept(says('offline', 'a'))], 'offline'],
+      ['an offline, of another', [says('online', 'a'), kept(says('offline', 'b'))], 'online'],
+      ['an offline, of a newer one', [says('online', 'a', 0), kept(says('offline', 'b', 1))], 'offline'],
+      ['an offline, newer', [says('online', null, 0), kept(says('offline', null, 1))], 'offline'],
+      ['an offline, older', [says('online', null, 1), kept(says('offline', null, 1))], 'online'],
+    ])('%s', (_what, reports, status) => {
+      expect(after(...reports).presence.status).toBe(status);
+    });
+  });
 });
 
 describe('seen', () => {
   it('connects a silent device', () => {
-    expect(seen(NEVER_SEEN, at(0))).toEqual({
-      presence: { ...NEVER_SEEN, status: 'online', lastSeen: at(0), connectedSince: at(0) },
-      change: 'connected',
+    expect(seen(NEVER_SEEN, at(0))).toMatchObject({
+      presence: { status: 'online', lastSeen: at(0), lastDataAt: at(0), connectedSince: at(0) },
+      change: { status: 'online', cause: 'data', at: at(0) },
     });
-    expect(seen(after(says('online'), says('offline')).presence, at(5)).change).toBe('connected');
+    expect(told(seen(after(says('online'), says('offline')).presence, at(5)))).toBe('connected');
+  });
+
+  it('does not when it was received before the end was', () => {
+    const { presence } = after(says('online'), says('offline'));
+    for (const early of [0, 1]) {
+      const outcome = seen(presence, at(early));
+      expect(outcome.change).toBeNull();
+      expect(outcome.presence).toEqual({ ...presence, lastDataAt: at(early) });
+    }
   });
 
   it('only moves the last sign of life of one that is online, and never back', () => {
     const online = seen(NEVER_SEEN, at(5)).presence;
-    expect(seen(online, at(9))).toEqual({ presence: { ...online, lastSeen: at(9) }, change: null });
+    const moved = { ...online, lastSeen: at(9), lastDataAt: at(9) };
+    expect(seen(online, at(9))).toEqual({ presence: moved, change: null });
     expect(seen(online, at(1))).toEqual({ presence: online, change: null });
+  });
+
+  it('goes on with the session that was there before a silence', () => {
+    const { presence } = after(says('online', 'a'));
+    const silent: Presence = { ...presence, status: 'offline', connectedSince: null };
+    const back = seen(silent, at(400)).presence;
+    expect(told(report(back, says('offline', 'z'), at(401)))).toBeNull();
+    expect(told(report(back, says('offline', 'a'), at(401)))).toBe('disconnected');
+  });
+});
+
+describe('cutOff', () => {
+  it('ends what there is, and its late will ends nothing after it', () => {
+    const { presence, change } = cutOff(after(says('online', 'a')).presence, at(5), 'credentials');
+    expect(presence).toMatchObject({ status: 'offline', session: null, connectedSince: null });
+    expect(change).toMatchObject({ status: 'offline', cause: 'credentials', session: 'a' });
+    const back = report(presence, says('online', 'b'), at(6)).presence;
+    expect(report(back, says('offline', 'a'), at(7)).presence.status).toBe('online');
+  });
+
+  it('leaves one that was never seen as it is', () => {
+    expect(cutOff(NEVER_SEEN, at(0), 'decommissioned')).toMatchObject({
+      presence: { status: 'inactive' },
+      change: null,
+    });
   });
 });
 
@@ -197,18 +367,25 @@ it('tells of every change once, and dates a connection exactly while there is on
     fc.record({
       status: fc.constantFrom('online' as const, 'offline' as const),
       session: fc.constantFrom(null, 'a', 'b'),
+      dated: fc.option(fc.nat(20)),
+      retained: fc.boolean(),
     }),
   );
   fc.assert(
     fc.property(fc.array(sign), (signs) => {
       let presence = NEVER_SEEN;
-      signs.forEach((next, second) => {
+      signs.forEach((next, index) => {
+        const second = 20 + index;
         const outcome =
           next === 'data'
             ? seen(presence, at(second))
-            : report(presence, says(next.status, next.session), at(second));
+            : report(
+                presence,
+                { ...says(next.status, next.session, next.dated), retained: next.retained },
+                at(second),
+              );
         const [was, is] = [presence.status === 'online', outcome.presence.status === 'online'];
-        expect(outcome.change).toBe(was === is ? null : is ? 'connected' : 'disconnected');
+        expect(told(outcome)).toBe(was === is ? null : is ? 'connected' : 'disconnected');
         expect(outcome.presence.connectedSince !== null).toBe(is);
         ({ presence } = outcome);
       });

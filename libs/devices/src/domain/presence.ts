@@ -1,108 +1,233 @@
-import { MessageRejected, requireTimestamp } from '#kernel';
-import type { Presence } from './device.js';
+import { announce, end, endAll, openSession, type SessionNote } from './sessions.js';
+import type { StatusReport } from './status-report.js';
 
-/** What a device, or its will, says of itself. */
-export interface StatusReport {
+/** inactive: never seen. */
+export const DEVICE_STATUSES = ['inactive', 'online', 'offline'] as const;
+export type DeviceStatus = (typeof DEVICE_STATUSES)[number];
+
+/** Why a device's connection is taken to have begun or ended. */
+export const CONNECTION_CAUSES = [
+  'status',
+  'will',
+  'data',
+  'timeout',
+  'credentials',
+  'decommissioned',
+] as const;
+export type ConnectionCause = (typeof CONNECTION_CAUSES)[number];
+
+/** What is known of a device's connection. */
+export interface Presence {
+  readonly status: DeviceStatus;
+  readonly lastSeen: Date | null;
+  readonly lastDataAt: Date | null;
+  readonly connectedSince: Date | null;
+  /** The device's own name for its current connection, if it gives one. */
+  readonly session: string | null;
+  /** Percent. */
+  readonly battery: number | null;
+  /** dBm. */
+  readonly signalStrength: number | null;
+  readonly memory: PresenceMemory;
+}
+
+/** What has to be remembered to tell a late message from a new one. Kept as JSON. */
+export interface PresenceMemory {
+  readonly sessions: readonly SessionNote[];
+  /** The newest date a status message has borne, in milliseconds since 1970. */
+  readonly dated: number | null;
+  /** When the message came that said it was offline: data received before says nothing of after. */
+  readonly ended: number | null;
+  /** The last status messages, by name: a broker may deliver them again. */
+  readonly heard: readonly string[];
+  /** Since when its battery is low, and what it had then; null while it is not. */
+  readonly lowBattery: { readonly since: number; readonly percent: number } | null;
+}
+
+export const NOTHING_REMEMBERED: PresenceMemory = {
+  sessions: [],
+  dated: null,
+  ended: null,
+  heard: [],
+  lowBattery: null,
+};
+
+/** A device's connection has begun or ended. */
+export interface StatusChange {
   readonly status: 'online' | 'offline';
+  readonly cause: ConnectionCause;
+  /** When that was found out. */
+  readonly at: Date;
+  readonly session: string | null;
   readonly battery: number | null;
   readonly signalStrength: number | null;
-  readonly session: string | null;
+  /** The last sign of life, when it was found out. */
+  readonly lastSeen: Date | null;
 }
 
-export type PresenceChange = 'connected' | 'disconnected' | null;
+export interface Outcome {
+  readonly presence: Presence;
+  /** Null: it is there, or away, as before. */
+  readonly change: StatusChange | null;
+}
 
-const MAX_SESSION_LENGTH = 255;
+/** Dates closer together tell nothing: a will is dated a moment before the first message of its connection. */
+const SAME_MS = 1_000;
+const MAX_HEARD = 8;
 
 /**
- * Reads a status payload (contract, "MQTT").
- * @throws MessageRejected invalid_payload, timestamp_in_future, or value_out_of_range for an impossible battery or
- * signal.
+ * Takes a status report in. The rules, in their order:
+ *
+ * 1. What the broker had retained brings no device online. It takes one offline only by the name of the session that the
+ *    device is in, or by a date newer than all others.
+ * 2. Where a session is named: a device is online while a session that was announced has not ended. An offline message
+ *    ends its own session and no other. An online message is late, and changes nothing, when its session has ended or
+ *    a newer one has begun. Which of two is the newer one, dates tell; then numbers that count up at the end of their
+ *    names; then the order of arrival, where they were announced more than 10 s apart. Of two that nothing tells apart
+ *    neither ends the other, so that both have to end. A session that ended may begin again while it is the last one.
+ * 3. Where no session is named: a message dated a second or more before the newest is late, and changes nothing. The
+ *    order of arrival counts between others.
+ * 4. Battery and signal are taken from online messages; from an offline message, which may be a will written long
+ *    before, only with a date newer than all others.
  */
-export function readStatusReport(payload: Readonly<Record<string, unknown>>, receivedAt: Date): StatusReport {
-  const { status, session } = payload;
-  requireTimestamp(payload['timestamp'], receivedAt);
-  if (status !== 'online' && status !== 'offline') {
-    throw new MessageRejected('invalid_payload', 'status is neither online nor offline.');
+export function report(presence: Presence, message: StatusReport, at: Date): Outcome {
+  if (message.retained && message.status === 'online') return { presence, change: null };
+  const { session } = message;
+  if (message.status === 'online') {
+    return session === null
+      ? onlineAnonymously(presence, message, at)
+      : online(presence, message, session, at);
   }
-  if (
-    session !== undefined &&
-    session !== null &&
-    typeof session !== 'string' &&
-    typeof session !== 'number'
-  ) {
-    throw new MessageRejected('invalid_payload', 'session is neither a text nor a number.');
-  }
-  const name = session === undefined || session === null ? null : String(session);
-  if (name !== null && name.length > MAX_SESSION_LENGTH) {
-    throw new MessageRejected('invalid_payload', `session is longer than ${MAX_SESSION_LENGTH} characters.`);
-  }
+  return session === null
+    ? offlineAnonymously(presence, message, at)
+    : offline(presence, message, session, at);
+}
+
+/**
+ * Data counts as a sign of life, unless it came before the device was said to be offline.
+ * @param at when it was received.
+ */
+export function seen(presence: Presence, at: Date): Outcome {
+  const { ended } = presence.memory;
+  const after = { ...presence, lastDataAt: later(presence.lastDataAt, at) };
+  if (presence.status !== 'online' && ended !== null && at.getTime() <= ended)
+    return { presence: after, change: null };
+  return begun({ ...after, lastSeen: later(presence.lastSeen, at) }, presence.session, at, 'data');
+}
+
+/** Ends whatever session there is, at the wish of a person. */
+export function cutOff(presence: Presence, at: Date, cause: ConnectionCause): Outcome {
+  const memory = { ...presence.memory, sessions: endAll(presence.memory.sessions) };
+  return ended({ ...presence, memory }, at, cause);
+}
+
+/** Has this message been taken in before? Only asked of those that the broker may have delivered before. */
+export function hasHeard({ memory }: Presence, messageName: string): boolean {
+  return memory.heard.includes(messageName);
+}
+
+/** Remembers a message. */
+export function havingHeard(presence: Presence, messageName: string): Presence {
+  const heard = [...presence.memory.heard, messageName].slice(-MAX_HEARD);
+  return { ...presence, memory: { ...presence.memory, heard } };
+}
+
+function online(presence: Presence, message: StatusReport, session: string, at: Date): Outcome {
+  const { notes, isThere } = announce(presence.memory.sessions, session, millis(message.dated), at.getTime());
+  const noted = dated({ ...presence, memory: { ...presence.memory, sessions: notes } }, message);
+  if (!isThere) return { presence: noted, change: null };
+  const there = { ...measured(noted, message), lastSeen: later(presence.lastSeen, at) };
+  return begun(there, openSession(notes)?.name ?? session, at, 'status');
+}
+
+function onlineAnonymously(presence: Presence, message: StatusReport, at: Date): Outcome {
+  if (isLate(presence, message)) return { presence, change: null };
+  const there = { ...measured(dated(presence, message), message), lastSeen: later(presence.lastSeen, at) };
+  return begun(there, presence.session, at, 'status');
+}
+
+function offline(presence: Presence, message: StatusReport, session: string, at: Date): Outcome {
+  const named = presence.memory.sessions.find(({ name }) => name === session);
+  if (message.retained && named?.state !== 'open' && !isNewest(presence, message))
+    return { presence, change: null };
+  const { notes, isNews } = end(presence.memory.sessions, session, millis(message.dated), at.getTime());
+  const cause = causeOf(message, named?.dated ?? null);
+  const noted = lastWords({ ...presence, memory: { ...presence.memory, sessions: notes } }, message);
+  if (!isNews || (presence.session === null && isLate(presence, message)))
+    return { presence: noted, change: null };
+  const other = openSession(notes);
+  if (!other) return ended(noted, at, cause);
+  const moved = other.name !== presence.session && presence.status === 'online';
   return {
-    status,
-    session: name,
-    battery: readNumber(payload, 'battery', 0, 100),
-    signalStrength: readNumber(payload, 'signal_strength', -200, 200),
+    presence: { ...noted, session: other.name, ...(moved && { connectedSince: new Date(other.since) }) },
+    change: null,
   };
 }
 
-function readNumber(
-  payload: Readonly<Record<string, unknown>>,
-  field: string,
-  low: number,
-  high: number,
-): number | null {
-  const value = payload[field];
-  if (value === undefined || value === null) return null;
-  if (typeof value !== 'number') throw new MessageRejected('invalid_payload', `${field} is not a number.`);
-  if (!(value >= low && value <= high)) {
-    throw new MessageRejected('value_out_of_range', `${field} is not between ${low} and ${high}.`);
-  }
-  return Math.round(value);
+function offlineAnonymously(presence: Presence, message: StatusReport, at: Date): Outcome {
+  const ignored = message.retained ? !isNewest(presence, message) : isLate(presence, message);
+  if (ignored) return { presence, change: null };
+  const memory = { ...presence.memory, sessions: endAll(presence.memory.sessions) };
+  const cause = causeOf(message, presence.memory.dated);
+  return ended(lastWords({ ...presence, memory }, message), at, cause);
 }
 
-/**
- * Takes a status report in. An offline report of another session than the current one is that session's late
- * will, and changes nothing; without sessions the last report to arrive holds.
- */
-export function report(
-  presence: Presence,
-  message: StatusReport,
+/** A will is written when its session begins; what a device says of its own accord is dated after all it said before. */
+function causeOf({ will, dated: date }: StatusReport, newest: number | null): ConnectionCause {
+  return will || (date !== null && newest !== null && date.getTime() <= newest) ? 'will' : 'status';
+}
+
+function begun(presence: Presence, session: string | null, at: Date, cause: ConnectionCause): Outcome {
+  const wasThere = presence.status === 'online';
+  const isSame = wasThere && (session === presence.session || session === null);
+  const there: Presence = {
+    ...presence,
+    status: 'online',
+    session,
+    connectedSince: isSame ? presence.connectedSince : at,
+  };
+  return { presence: there, change: wasThere ? null : changeOf(there, 'online', at, cause) };
+}
+
+function ended(presence: Presence, at: Date, cause: ConnectionCause): Outcome {
+  const { session, memory } = presence;
+  const away: Presence = {
+    ...presence,
+    status: presence.status === 'inactive' && cause !== 'status' && cause !== 'will' ? 'inactive' : 'offline',
+    connectedSince: null,
+    session: null,
+    memory: { ...memory, ended: Math.max(memory.ended ?? 0, at.getTime()) },
+  };
+  if (presence.status !== 'online') return { presence: away, change: null };
+  return { presence: away, change: changeOf({ ...away, session }, 'offline', at, cause) };
+}
+
+function changeOf(
+  { session, battery, signalStrength, lastSeen }: Presence,
+  status: StatusChange['status'],
   at: Date,
-): { presence: Presence; change: PresenceChange } {
-  if (message.status === 'offline') {
-    const foreign =
-      message.session !== null && presence.session !== null && message.session !== presence.session;
-    if (foreign && presence.status === 'online') return { presence, change: null };
-    return {
-      presence: { ...measured(presence, message), status: 'offline', connectedSince: null, session: null },
-      change: presence.status === 'online' ? 'disconnected' : null,
-    };
-  }
-  const fresh =
-    presence.status !== 'online' || (message.session !== null && message.session !== presence.session);
-  return {
-    presence: {
-      ...measured(presence, message),
-      status: 'online',
-      lastSeen: later(presence.lastSeen, at),
-      connectedSince: fresh ? at : presence.connectedSince,
-      session: message.session ?? presence.session,
-    },
-    change: presence.status === 'online' ? null : 'connected',
-  };
+  cause: ConnectionCause,
+): StatusChange {
+  return { status, cause, at, session, battery, signalStrength, lastSeen };
 }
 
-/** Data counts as a sign of life. */
-export function seen(presence: Presence, at: Date): { presence: Presence; change: PresenceChange } {
-  const online = presence.status === 'online';
-  return {
-    presence: {
-      ...presence,
-      status: 'online',
-      lastSeen: later(presence.lastSeen, at),
-      connectedSince: online ? presence.connectedSince : at,
-    },
-    change: online ? null : 'connected',
-  };
+function isLate({ memory }: Presence, { dated: date }: StatusReport): boolean {
+  return date !== null && memory.dated !== null && date.getTime() <= memory.dated - SAME_MS;
+}
+
+function isNewest({ memory }: Presence, { dated: date }: StatusReport): boolean {
+  return date !== null && memory.dated !== null && date.getTime() > memory.dated;
+}
+
+function lastWords(presence: Presence, message: StatusReport): Presence {
+  return dated(isNewest(presence, message) ? measured(presence, message) : presence, message);
+}
+
+function dated(presence: Presence, message: StatusReport): Presence {
+  const date = millis(message.dated);
+  const { memory } = presence;
+  if (date === null || (memory.dated !== null && memory.dated >= date)) return presence;
+  return { ...presence, memory: { ...memory, dated: date } };
 }
 
 function measured(presence: Presence, message: StatusReport): Presence {
@@ -111,6 +236,10 @@ function measured(presence: Presence, message: StatusReport): Presence {
     battery: message.battery ?? presence.battery,
     signalStrength: message.signalStrength ?? presence.signalStrength,
   };
+}
+
+function millis(date: Date | null): number | null {
+  return date === null ? null : date.getTime();
 }
 
 function later(a: Date | null, b: Date): Date {

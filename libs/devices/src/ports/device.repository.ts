@@ -1,4 +1,6 @@
-import type { Device, DeviceIdentity, DeviceStatus, DeviceType, Presence } from '../domain/device.js';
+import type { KeptChange } from '../domain/device-events.js';
+import type { Amendment, Device, DeviceIdentity, DeviceType } from '../domain/device.js';
+import type { DeviceStatus } from '../domain/presence.js';
 
 /** What registration knows of a device. */
 export type NewDevice = Pick<Device, 'deviceId' | 'tenant' | 'patientId' | 'type' | 'model' | 'serialNumber'>;
@@ -10,8 +12,12 @@ export interface DeviceFilter {
   readonly patientId?: number;
 }
 
-/** Changes one device's presence; null leaves it as it is. */
-export type PresenceUpdate = (device: Device) => Presence | null;
+/** A device before and after an update, and the change of its connection, as it was kept. */
+export interface UpdatedDevice {
+  readonly before: Device;
+  readonly after: Device;
+  readonly change: KeptChange | null;
+}
 
 /** Where devices are kept. All methods reject with a database error while the database is away. */
 export abstract class DeviceRepository {
@@ -22,14 +28,14 @@ export abstract class DeviceRepository {
   abstract remove(deviceId: string): Promise<void>;
 
   /**
-   * Loads a device, lets `change` decide, and stores, all under a row lock.
+   * Loads a device, lets `change` decide, and stores that with its history, all under a row lock.
    * @param change returns the device as it shall be, or null to leave it.
    * @returns it before and after, or null when its id is not registered. @throws what `change` throws.
    */
   abstract update(
     deviceId: string,
-    change: (device: Device) => Device | null,
-  ): Promise<{ readonly before: Device; readonly after: Device } | null>;
+    change: (device: Device) => Amendment | null,
+  ): Promise<UpdatedDevice | null>;
 
   abstract find(deviceId: string): Promise<Device | null>;
 
@@ -38,20 +44,4 @@ export abstract class DeviceRepository {
 
   /** A page of the devices in service, in the order of registration, starting behind `afterId`. */
   abstract list(filter: DeviceFilter, afterId: number, limit: number): Promise<readonly Device[]>;
-
-  /**
-   * Loads devices, lets `update` decide, and stores, all under row locks: two replicas never decide on the same
-   * old state. Unknown ids, and those of decommissioned devices, are skipped.
-   */
-  abstract updatePresence(deviceIds: readonly string[], update: PresenceUpdate): Promise<void>;
-
-  /**
-   * Moves the last sign of life of devices that are online forward: most sightings change nothing else.
-   * @param arrivals device id to the time of receipt.
-   * @returns the devices in service among them that are not online, and are left as they are.
-   */
-  abstract refreshSeen(arrivals: ReadonlyMap<string, Date>): Promise<readonly string[]>;
-
-  /** Turns devices offline that were last seen before `before`. @returns them, as they now are. */
-  abstract expireSilent(before: Date): Promise<readonly Device[]>;
 }

@@ -71,6 +71,7 @@ describe('parseConfig', () => {
       auth: { secret: undefined, publicKey: undefined, jwksUri: undefined },
       readingsRetention: undefined,
       deviceOfflineAfter: 300_000,
+      batteryLow: 20,
       commandExpiresAfter: 3_600_000,
       webSocket: { allowAnonymous: true, allowLoopbackOrigins: true, maxBuffer: 1_048_576 },
     });
@@ -148,6 +149,7 @@ describe('parseConfig', () => {
     ['READINGS_RETENTION', '36501d'],
     ['READINGS_RETENTION', '1y'],
     ['DEVICE_OFFLINE_AFTER', '5'],
+    ['BATTERY_LOW', '101'],
     ['COMMAND_EXPIRES_AFTER', 'never'],
     ['DATABASE_URL', 'postgresql://localhost/mqtt_db?sslmode=verify-full&sslrootcert=/nowhere/ca.pem'],
     ['MQTT_TLS', 'yes'],

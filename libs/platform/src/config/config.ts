@@ -72,6 +72,8 @@ export abstract class Config {
   /** Undefined: measurements are kept for ever. */
   abstract readonly readingsRetention: number | undefined;
   abstract readonly deviceOfflineAfter: number;
+  /** Percent. */
+  abstract readonly batteryLow: number;
   abstract readonly commandExpiresAfter: number;
   abstract readonly webSocket: {
     readonly allowAnonymous: boolean;
@@ -225,6 +227,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     ingest: { batchSize: values.INGEST_BATCH_SIZE, batchAge: values.INGEST_BATCH_AGE },
     readingsRetention: values.READINGS_RETENTION,
     deviceOfflineAfter: values.DEVICE_OFFLINE_AFTER,
+    batteryLow: values.BATTERY_LOW,
     commandExpiresAfter: values.COMMAND_EXPIRES_AFTER,
     webSocket: {
       allowAnonymous: values.WS_ALLOW_ANONYMOUS ?? embeddedDefault,

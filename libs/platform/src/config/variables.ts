@@ -192,6 +192,11 @@ export const VARIABLES = {
     optional(retention),
   ),
   DEVICE_OFFLINE_AFTER: variable('5m', 'silence after which a device counts as offline', duration),
+  BATTERY_LOW: variable(
+    '20',
+    'percent below which device.battery.low is told, once until it is charged; 0: never',
+    integer(0, 100),
+  ),
   COMMAND_EXPIRES_AFTER: variable('1h', 'time a command has to be completed when it names none', duration),
   WS_ALLOW_ANONYMOUS: variable(
     '',

@@ -58,12 +58,14 @@ export class Inbox {
    * so that the broker delivers it again.
    * @param turns the order in which batches are told of.
    * @param onStored hears when nothing is left to do in the database.
+   * @param onTold hears when the events are in safe hands.
    */
   async process<Item extends InboxItem>(
     items: readonly Item[],
     store: StoreItems<Item>,
     turns = new Turns(),
     onStored: () => void = () => undefined,
+    onTold: () => void = () => undefined,
   ): Promise<void> {
     const turn = turns.take();
     const events = await this.storeOrQuarantine(items, store);
@@ -74,6 +76,7 @@ export class Inbox {
     const told = events && this.persist(() => this.bus.publish(events, taken).then(() => true), reasonOf);
     turn.pass();
     if (!(await told)) return;
+    onTold();
     for (const { delivery } of items) delivery.ack();
   }
 

@@ -17,6 +17,7 @@ export class SerialIntake {
   /**
    * @param isDeviceId whether a topic's word for the device can be one.
    * @param store what to do with a batch; see {@link Inbox.process}.
+   * @param onTold hears when the events of what has been stored are in safe hands.
    */
   constructor(
     inbox: Inbox,
@@ -24,10 +25,11 @@ export class SerialIntake {
     private readonly clock: Clock,
     private readonly isDeviceId: (deviceId: string) => boolean,
     store: (items: readonly Received[]) => Promise<readonly DomainEvent[]>,
+    onTold?: () => void,
   ) {
     this.batcher = new Batcher(
       BATCH,
-      (items) => inbox.process(items, store),
+      (items) => inbox.process(items, store, undefined, undefined, onTold),
       ({ delivery }) => delivery.payload.length,
     );
     transport.onDrain(() => this.batcher.drain());

@@ -18,7 +18,7 @@ export class DataReceived implements DomainEvent {
   /**
    * @param messageId names the message, the same at each delivery.
    * @param index which of the message's measurements it is.
-   * @param late told of long after it came in: no sign of life.
+   * @param late told of long after it came in, or kept by the broker nobody knows how long: no sign of life.
    */
   constructor(
     private readonly messageId: () => string,

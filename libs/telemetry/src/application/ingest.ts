@@ -148,7 +148,14 @@ export class Ingest {
         for (const reading of measurement.readings) into.readings.push(reading);
         if (measurement.waveform) into.waveforms.push(measurement.waveform);
         into.events.push(
-          new DataReceived(() => message.id(undatedSince), index, sender, measurement, receivedAt),
+          new DataReceived(
+            () => message.id(undatedSince),
+            index,
+            sender,
+            measurement,
+            receivedAt,
+            message.retained,
+          ),
         );
       });
     } catch (error) {

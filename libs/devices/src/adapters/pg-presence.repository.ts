@@ -1,0 +1,216 @@
+import { Injectable } from '@nestjs/common';
+import { In, IsNull, type EntityManager } from 'typeorm';
+import { Database } from '#platform';
+import type { KeptChange, LowBattery } from '../domain/device-events.js';
+import type { Device } from '../domain/device.js';
+import type { PresenceMemory } from '../domain/presence.js';
+import {
+  PresenceRepository,
+  type ChangeFilter,
+  type PresenceDecision,
+  type PresenceNews,
+} from '../ports/presence.repository.js';
+import { DeviceRow, toDevice } from './device.row.js';
+import { CHANGE_COLUMNS, keepChanges, TELL_AFTER, toChange, type ChangeRecord } from './status-changes.js';
+
+/** The advisory lock of whoever looks for silent devices. */
+const SWEEP_LOCK = 0x6d71_7470; // "mqtp"
+
+// Rows are locked in this order everywhere, so that two replicas can't wait for each other.
+const REFRESH_SEEN = `
+  WITH seen AS (
+    SELECT * FROM unnest($1::text[], $2::timestamptz[]) AS arrival (device_id, at)
+  ), found AS (
+    SELECT id, device_id, status, at FROM medical_devices JOIN seen USING (device_id)
+    WHERE decommissioned_at IS NULL ORDER BY id FOR UPDATE OF medical_devices
+  ), refreshed AS (
+    UPDATE medical_devices SET last_seen = greatest(last_seen, at), last_data_at = greatest(last_data_at, at)
+    FROM found WHERE medical_devices.id = found.id AND found.status = 'online'
+  )
+  SELECT device_id FROM found WHERE status <> 'online'`;
+
+const STORE = `
+  UPDATE medical_devices device SET
+    status = next.status, last_seen = next.last_seen, last_data_at = next.last_data_at,
+    connected_since = next.connected_since, session = next.session, battery = next.battery,
+    signal_strength = next.signal_strength, presence_memory = next.memory,
+    battery_tell_after = CASE
+      WHEN next.memory->>'lowBattery' IS NULL THEN NULL
+      WHEN is_newly_low THEN ${TELL_AFTER}
+      ELSE battery_tell_after
+    END
+  FROM jsonb_to_recordset($1::jsonb) AS next (
+    id bigint, status text, last_seen timestamptz, last_data_at timestamptz, connected_since timestamptz, session text,
+    battery smallint, signal_strength smallint, memory jsonb, is_newly_low boolean
+  ) WHERE device.id = next.id`;
+
+/**
+ * Turns silent devices offline. One statement, one transaction: the lock is held for as long as it takes. What others are
+ * changing is no longer silent, or will be found the next time.
+ */
+export const EXPIRE_SILENT = `
+  WITH turn AS MATERIALIZED (
+    SELECT pg_try_advisory_xact_lock(${SWEEP_LOCK}) AS mine
+  ), silent AS (
+    SELECT id FROM medical_devices
+    WHERE status = 'online' AND last_seen < $1 AND (SELECT mine FROM turn)
+    ORDER BY last_seen LIMIT $3 FOR UPDATE SKIP LOCKED
+  ), gone AS (
+    UPDATE medical_devices SET status = 'offline', connected_since = NULL FROM silent
+    WHERE medical_devices.id = silent.id
+    RETURNING device_id, tenant, patient_id, session, battery, signal_strength, last_seen
+  ), kept AS (
+    INSERT INTO device_status_changes
+      (device_id, tenant, patient_id, status, cause, at, session, battery, signal_strength, last_seen, tell_after)
+    SELECT device_id, tenant, patient_id, 'offline', 'timeout', $2, session, battery, signal_strength, last_seen,
+      ${TELL_AFTER}
+    FROM gone RETURNING ${CHANGE_COLUMNS}
+  )
+  SELECT turn.mine, kept.* FROM turn LEFT JOIN kept ON true ORDER BY kept.id`;
+
+const CLAIM_CHANGES = `
+  WITH due AS (
+    SELECT id FROM device_status_changes WHERE tell_after < now() ORDER BY tell_after LIMIT $1 FOR UPDATE SKIP LOCKED
+  ), mine AS (
+    UPDATE device_status_changes SET tell_after = ${TELL_AFTER} FROM due
+    WHERE device_status_changes.id = due.id RETURNING device_status_changes.*
+  )
+  SELECT ${CHANGE_COLUMNS} FROM mine ORDER BY id`;
+
+const CLAIM_LOW_BATTERIES = `
+  WITH due AS (
+    SELECT id FROM medical_devices WHERE battery_tell_after < now() LIMIT $1 FOR UPDATE SKIP LOCKED
+  ), mine AS (
+    UPDATE medical_devices SET battery_tell_after = ${TELL_AFTER} FROM due
+    WHERE medical_devices.id = due.id RETURNING medical_devices.*
+  )
+  SELECT device_id, tenant, patient_id, presence_memory->'lowBattery' AS low FROM mine ORDER BY id`;
+
+/** A turn without a change where nobody was silent. */
+type SweepRecord = { readonly mine: boolean } & (ChangeRecord | { readonly id: null });
+
+interface LowBatteryRecord {
+  readonly device_id: string;
+  readonly tenant: string;
+  readonly patient_id: number;
+  /** Null where it has risen again before it was told. */
+  readonly low: PresenceMemory['lowBattery'];
+}
+
+/** Presence in `medical_devices`, its history in `device_status_changes`. */
+@Injectable()
+export class PgPresenceRepository extends PresenceRepository {
+  constructor(private readonly database: Database) {
+    super();
+  }
+
+  async update(
+    deviceIds: readonly string[],
+    decide: (device: Device) => PresenceDecision | null,
+  ): Promise<PresenceNews> {
+    if (deviceIds.length === 0) return { changes: [], lowBatteries: [] };
+    return this.database.repository(DeviceRow).manager.transaction(async (manager) => {
+      const rows = await manager.find(DeviceRow, {
+        where: { deviceId: In([...deviceIds]), decommissionedAt: IsNull() },
+        // Always in this order, so that two replicas can't wait for each other.
+        order: { id: 'ASC' },
+        lock: { mode: 'pessimistic_write' },
+      });
+      const decided = rows.flatMap((row) => {
+        const device = toDevice(row);
+        const decision = decide(device);
+        return decision ? [{ device: { ...device, presence: decision.presence }, decision }] : [];
+      });
+      await store(manager, decided);
+      const changes = await keepChanges(
+        manager,
+        decided.flatMap(({ device, decision }) => decision.changes.map((change) => ({ device, change }))),
+      );
+      const lowBatteries = decided.flatMap(({ device, decision }) =>
+        lowBatteryOf(device, decision.lowBattery),
+      );
+      return { changes, lowBatteries };
+    });
+  }
+
+  async refreshSeen(arrivals: ReadonlyMap<string, Date>): Promise<readonly string[]> {
+    const rows = await this.database.query<{ device_id: string }>(REFRESH_SEEN, [
+      [...arrivals.keys()],
+      [...arrivals.values()].map((at) => at.toISOString()),
+    ]);
+    return rows.map((row) => row.device_id);
+  }
+
+  async expireSilent(before: Date, at: Date, limit: number): Promise<PresenceNews | null> {
+    const rows = await this.database.query<SweepRecord>(EXPIRE_SILENT, [
+      before.toISOString(),
+      at.toISOString(),
+      limit,
+    ]);
+    if (rows[0]?.mine !== true) return null;
+    return { changes: rows.flatMap((row) => (row.id === null ? [] : [toChange(row)])), lowBatteries: [] };
+  }
+
+  async claimUntold(limit: number): Promise<PresenceNews> {
+    const changes = await this.database.query<ChangeRecord>(CLAIM_CHANGES, [limit]);
+    const batteries = await this.database.query<LowBatteryRecord>(CLAIM_LOW_BATTERIES, [limit]);
+    const lowBatteries = batteries.flatMap(({ device_id, tenant, patient_id, low }) =>
+      lowBatteryOf({ deviceId: device_id, tenant, patientId: patient_id }, low),
+    );
+    return { changes: changes.map(toChange), lowBatteries };
+  }
+
+  async markTold({ changes, lowBatteries }: PresenceNews): Promise<void> {
+    if (changes.length > 0) {
+      await this.database.query('UPDATE device_status_changes SET tell_after = NULL WHERE id = ANY($1)', [
+        changes.map(({ id }) => id),
+      ]);
+    }
+    if (lowBatteries.length > 0) {
+      await this.database.query(
+        'UPDATE medical_devices SET battery_tell_after = NULL WHERE device_id = ANY($1)',
+        [lowBatteries.map(({ deviceId }) => deviceId)],
+      );
+    }
+  }
+
+  async history(
+    { deviceId, from }: ChangeFilter,
+    before: number | null,
+    limit: number,
+  ): Promise<readonly KeptChange[]> {
+    const rows = await this.database.query<ChangeRecord>(
+      `SELECT ${CHANGE_COLUMNS} FROM device_status_changes
+       WHERE device_id = $1 AND ($2::timestamptz IS NULL OR at >= $2) AND ($3::bigint IS NULL OR id < $3)
+       ORDER BY id DESC LIMIT $4`,
+      [deviceId, from?.toISOString() ?? null, before, limit],
+    );
+    return rows.map(toChange);
+  }
+}
+
+async function store(
+  manager: EntityManager,
+  decided: readonly { readonly device: Device; readonly decision: PresenceDecision }[],
+): Promise<void> {
+  const rows = decided.map(({ device: { id, presence }, decision }) => ({
+    id,
+    status: presence.status,
+    last_seen: presence.lastSeen,
+    last_data_at: presence.lastDataAt,
+    connected_since: presence.connectedSince,
+    session: presence.session,
+    battery: presence.battery,
+    signal_strength: presence.signalStrength,
+    memory: presence.memory,
+    is_newly_low: decision.lowBattery !== null,
+  }));
+  await manager.query(STORE, [JSON.stringify(rows)]);
+}
+
+function lowBatteryOf(
+  { deviceId, tenant, patientId }: Pick<Device, 'deviceId' | 'tenant' | 'patientId'>,
+  low: PresenceMemory['lowBattery'],
+): readonly LowBattery[] {
+  return low ? [{ deviceId, tenant, patientId, battery: low.percent, since: new Date(low.since) }] : [];
+}
