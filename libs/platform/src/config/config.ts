@@ -73,6 +73,7 @@ export abstract class Config {
   abstract readonly readingsRetention: number | undefined;
   abstract readonly deviceOfflineAfter: number;
   abstract readonly commandExpiresAfter: number;
+  abstract readonly commandsAllowCustom: boolean;
   abstract readonly webSocket: {
     readonly allowAnonymous: boolean;
     readonly allowedOrigins: readonly string[];
@@ -226,6 +227,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     readingsRetention: values.READINGS_RETENTION,
     deviceOfflineAfter: values.DEVICE_OFFLINE_AFTER,
     commandExpiresAfter: values.COMMAND_EXPIRES_AFTER,
+    commandsAllowCustom: values.COMMANDS_ALLOW_CUSTOM,
     webSocket: {
       allowAnonymous: values.WS_ALLOW_ANONYMOUS ?? embeddedDefault,
       allowedOrigins: values.WS_ALLOWED_ORIGINS,

@@ -25,6 +25,7 @@ const PUBACK = 0x4002_0000;
 const PUBREC = 0x5002_0000;
 const PUBCOMP = 0x7002_0000;
 const PUBREL_HEADER = 0x62;
+const NO_PROPERTIES = Buffer.alloc(0);
 const MAX_LENGTH_BYTES = 4;
 
 /**
@@ -162,8 +163,8 @@ export function replyToPubrel(packet: Buffer): Buffer | null {
 }
 
 /**
- * A PUBLISH of QoS 1 to be written (section 3.3), in MQTT 5 without properties. Counting the bytes of a text takes as long
- * as writing it: they are counted once.
+ * A PUBLISH of QoS 1 to be written (section 3.3). Counting the bytes of a text takes as long as writing it: they are
+ * counted once.
  */
 export class OutgoingPublish {
   private readonly topicLength: number;
@@ -175,10 +176,13 @@ export class OutgoingPublish {
     private readonly payload: string,
     private readonly packetId: number,
     private readonly version: 4 | 5,
+    /** As they stand behind their length; not for MQTT 3.1.1, which has none. */
+    private readonly properties: Buffer = NO_PROPERTIES,
   ) {
     this.topicLength = Buffer.byteLength(topic);
     this.payloadLength = Buffer.byteLength(payload);
-    this.remaining = 2 + this.topicLength + 2 + (version === 5 ? 1 : 0) + this.payloadLength;
+    const propertyBytes = version === 5 ? lengthBytes(properties.length) + properties.length : 0;
+    this.remaining = 2 + this.topicLength + 2 + propertyBytes + this.payloadLength;
   }
 
   /** Bytes it takes. */
@@ -189,22 +193,27 @@ export class OutgoingPublish {
   /** @returns where the next may begin. */
   writeTo(bytes: Buffer, from: number): number {
     bytes[from] = 0x32;
-    let at = from + 1;
-    for (let rest = this.remaining; ;) {
-      const digit = rest & 0x7f;
-      rest >>>= 7;
-      bytes[at] = rest > 0 ? digit | 0x80 : digit;
-      at += 1;
-      if (rest === 0) break;
-    }
+    let at = writeLength(bytes, this.remaining, from + 1);
     at = bytes.writeUInt16BE(this.topicLength, at);
     at += bytes.write(this.topic, at, this.topicLength);
     at = bytes.writeUInt16BE(this.packetId, at);
     if (this.version === 5) {
-      bytes[at] = 0;
-      at += 1;
+      at = writeLength(bytes, this.properties.length, at);
+      at += this.properties.copy(bytes, at);
     }
     return at + bytes.write(this.payload, at, this.payloadLength);
+  }
+}
+
+/** Writes a variable byte integer (MQTT 5, section 1.5.5). @returns where what follows may begin. */
+function writeLength(bytes: Buffer, length: number, from: number): number {
+  let at = from;
+  for (let rest = length; ;) {
+    const digit = rest & 0x7f;
+    rest >>>= 7;
+    bytes[at] = rest > 0 ? digit | 0x80 : digit;
+    at += 1;
+    if (rest === 0) return at;
   }
 }
 
