@@ -92,6 +92,18 @@ describe.each(brokersHere())('commands by way of %s', (kind) => {
     watcher.end();
   });
 
+  if (kind === 'mosquitto 5')
+    it('takes an answer that names its command by its correlation data alone', async () => {
+      const { body } = await service.post('/devices/pump_1/command', { command: 'sync_time' });
+      const command = await until('the command', () =>
+        received.find((each) => each.body['command_id'] === body.command_id),
+      );
+      const { responseTopic = '', correlationData = Buffer.alloc(0) } = command.packet.properties ?? {};
+      const properties = { correlationData, userProperties: { firmware: '1.2' } };
+      await device.publishAsync(responseTopic, '{"status":"completed"}', { qos: 1, properties });
+      await until('the answer', async () => (await statusOf('pump_1', body.command_id)) === 'completed');
+    });
+
   it('quarantines answers to another device’s command, to none, and malformed ones', async () => {
     const { body } = await service.post('/devices/pump_1/command', { command: 'identify' });
     await respond('pump_2', { command_id: body.command_id, status: 'completed' });
@@ -232,6 +244,7 @@ describe.each(brokersHere())('commands by way of %s', (kind) => {
     const commands = [...first.body.data, ...second.body.data] as { command: string; created_at: string }[];
     expect(commands.map(({ command }) => command)).toEqual([
       'identify',
+      ...(kind === 'mosquitto 5' ? ['sync_time'] : []),
       'measure_now',
       'restart',
       'set_interval',

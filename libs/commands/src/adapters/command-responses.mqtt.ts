@@ -2,6 +2,7 @@ import { Controller } from '@nestjs/common';
 import { EventPattern, Payload } from '@nestjs/microservices';
 import { Clock, MessageRejected, type DomainEvent } from '#kernel';
 import {
+  correlationDataOf,
   INBOUND,
   Inbox,
   MqttTransport,
@@ -51,12 +52,16 @@ export class CommandResponsesMqtt {
     const reports: Report[] = [];
     const rejections = new Map<Received, MessageRejected>();
     for (const item of items) {
-      const { deviceId, payload } = item.delivery;
+      const { deviceId, payload, properties } = item.delivery;
       try {
         const content = parseJsonPayload(payload);
         requireOwnDeviceId(content, deviceId);
         const owner = requireActive(known.get(deviceId));
-        reports.push({ item, owner, response: readCommandResponse(content) });
+        reports.push({
+          item,
+          owner,
+          response: readCommandResponse(content, properties ? correlationDataOf(properties) : null),
+        });
       } catch (error) {
         if (!(error instanceof MessageRejected)) throw error;
         rejections.set(item, error);

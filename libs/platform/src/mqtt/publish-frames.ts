@@ -9,6 +9,8 @@ export interface Publish {
   readonly reply: number;
   readonly duplicate: boolean;
   readonly retained: boolean;
+  /** MQTT 5: its properties, behind their length; null: it has none. */
+  readonly properties: Buffer | null;
 }
 
 /** What a broker sent is no MQTT; the connection can't be read any further. */
@@ -114,7 +116,13 @@ export class PublishFrames {
       // [MQTT-2.3.1-1], [MQTT-2.2.1-3]
       if (packetId === 0) throw new MalformedFrameError('the packet id 0');
     }
-    if (this.version === 5) at = endOfProperties(bytes, at, end);
+    let properties: Buffer | null = null;
+    if (this.version === 5) {
+      const start = startOfProperties(bytes, at, end);
+      at = start.at + start.length;
+      if (at > end) throw new MalformedFrameError('properties longer than their PUBLISH');
+      if (start.length > 0) properties = bytes.subarray(start.at, at);
+    }
     return {
       topic,
       payload: bytes.subarray(at, end),
@@ -122,15 +130,16 @@ export class PublishFrames {
       reply: (qos === 2 ? PUBREC : PUBACK) + packetId,
       duplicate: (header & 8) !== 0,
       retained: (header & 1) !== 0,
+      properties,
     };
   }
 }
 
 /**
- * Skips the properties (MQTT 5, section 3.3.2.3). None of them changes what a measurement is; a topic alias, the one that
- * would matter, is only used by brokers that were offered some.
+ * Where the properties begin (MQTT 5, section 3.3.2.3), and how long they are. They are not read here: none of them changes
+ * what a measurement is; a topic alias, the one that would matter, is only used by brokers that were offered some.
  */
-function endOfProperties(bytes: Buffer, from: number, end: number): number {
+function startOfProperties(bytes: Buffer, from: number, end: number): { at: number; length: number } {
   let length = 0;
   let at = from;
   for (let shift = 0; ; shift += 7) {
@@ -141,8 +150,7 @@ function endOfProperties(bytes: Buffer, from: number, end: number): number {
     length |= (digit & 0x7f) << shift;
     if (digit < 0x80) break;
   }
-  if (at + length > end) throw new MalformedFrameError('properties longer than their PUBLISH');
-  return at + length;
+  return { at, length };
 }
 
 /** Answers to PUBLISHes ({@link Publish.reply}) as they go out. */

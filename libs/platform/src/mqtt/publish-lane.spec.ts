@@ -1,7 +1,8 @@
 import fc from 'fast-check';
-import { parser, type IPublishPacket } from 'mqtt-packet';
+import { generate, parser, type IPublishPacket } from 'mqtt-packet';
+import { PublishFrames } from './publish-frames.js';
 import { LASTING, PASSING, PublishLane } from './publish-lane.js';
-import { encodeProperties } from './publish-properties.js';
+import { correlationDataOf, encodeProperties } from './publish-properties.js';
 
 /** A connection's other end: what was written, read by a packet library. */
 function broker(version: 4 | 5): { received: IPublishPacket[]; write: (frames: Buffer) => void } {
@@ -196,8 +197,10 @@ describe.each([4, 5] as const)('a PublishLane that keeps nothing, protocol versi
     void lane.publishEach(numbered(16_000));
     void lasting.publish(numbered(16_000));
     expect(new Set(received.map(({ messageId }) => messageId)).size).toBe(32_000);
-    for (const { messageId = 0 } of received)
-      expect(lane.acknowledged(messageId, 0)).not.toBe(lasting.acknowledged(messageId, 0));
+    const claimed = received.map(({ messageId = 0 }) =>
+      [lane, lasting].filter((each) => each.acknowledged(messageId, 0)),
+    );
+    expect(claimed.filter((lanes) => lanes.length !== 1)).toEqual([]);
   });
 });
 
@@ -234,9 +237,48 @@ describe('properties', () => {
             correlationData: Buffer.from(properties.correlationData),
           });
           expect({ ...userProperties }).toEqual({ ...properties.userProperties });
+          expect(correlationDataOf(encodeProperties(properties))).toBe(properties.correlationData);
         },
       ),
       { numRuns: 50 },
     );
+  });
+
+  it('tell their correlation data wherever it stands among the others', () => {
+    const others = {
+      payloadFormatIndicator: true,
+      messageExpiryInterval: 7,
+      topicAlias: 3,
+      responseTopic: 'r',
+      userProperties: { a: 'b', c: ['d', 'e'] },
+      subscriptionIdentifier: 300,
+      contentType: 'c',
+    };
+    for (const properties of [others, { ...others, correlationData: Buffer.from('id-1') }]) {
+      const packet = generate(
+        { cmd: 'publish', topic: 't', payload: '', qos: 0, dup: false, retain: false, properties },
+        { protocolVersion: 5 },
+      );
+      let found: Buffer | null = null;
+      new PublishFrames(
+        5,
+        (publish) => (found = publish.properties),
+        () => undefined,
+      ).read(packet);
+      expect(correlationDataOf(found ?? Buffer.alloc(0))).toBe(
+        'correlationData' in properties ? 'id-1' : null,
+      );
+    }
+  });
+
+  it('that are malformed tell none', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 40 }), (bytes) => {
+        const found = correlationDataOf(Buffer.from(bytes));
+        return found === null || typeof found === 'string';
+      }),
+    );
+    expect(correlationDataOf(Buffer.of(9, 0))).toBeNull();
+    expect(correlationDataOf(Buffer.of(9, 0, 5, 1))).toBeNull();
   });
 });

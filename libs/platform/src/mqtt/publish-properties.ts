@@ -14,6 +14,8 @@ const MESSAGE_EXPIRY = 0x02;
 const CONTENT_TYPE = 0x03;
 const RESPONSE_TOPIC = 0x08;
 const CORRELATION_DATA = 0x09;
+const SUBSCRIPTION_IDENTIFIER = 0x0b;
+const TOPIC_ALIAS = 0x23;
 const USER_PROPERTY = 0x26;
 /** The payload is UTF-8 text. */
 const TEXT = 1;
@@ -46,4 +48,49 @@ function text(value: string): Buffer {
   const length = Buffer.alloc(2);
   length.writeUInt16BE(bytes.length);
   return Buffer.concat([length, bytes]);
+}
+
+/** The correlation data among a PUBLISH's properties, as text; null when there are none. What is malformed has none. */
+export function correlationDataOf(properties: Buffer): string | null {
+  for (let at = 0; at < properties.length;) {
+    const property = properties[at];
+    at += 1;
+    if (property === CORRELATION_DATA) {
+      const end = afterText(properties, at);
+      return end <= properties.length ? properties.toString('utf8', at + 2, end) : null;
+    }
+    const next = after(properties, property, at);
+    if (next === null) return null;
+    at = next;
+  }
+  return null;
+}
+
+/** Where the property behind this one begins; null for one that a PUBLISH does not have. */
+function after(properties: Buffer, property: number | undefined, at: number): number | null {
+  switch (property) {
+    case PAYLOAD_FORMAT:
+      return at + 1;
+    case MESSAGE_EXPIRY:
+      return at + 4;
+    case TOPIC_ALIAS:
+      return at + 2;
+    case CONTENT_TYPE:
+    case RESPONSE_TOPIC:
+      return afterText(properties, at);
+    case USER_PROPERTY:
+      return afterText(properties, afterText(properties, at));
+    case SUBSCRIPTION_IDENTIFIER: {
+      let end = at;
+      while ((properties[end] ?? 0) >= 0x80) end += 1;
+      return end + 1;
+    }
+    default:
+      return null;
+  }
+}
+
+/** Section 1.5.4; behind the end when it is cut off. */
+function afterText(properties: Buffer, at: number): number {
+  return at + 2 <= properties.length ? at + 2 + properties.readUInt16BE(at) : properties.length + 1;
 }
