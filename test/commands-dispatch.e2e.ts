@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { connectAsync, type IClientOptions, type MqttClient } from 'mqtt';
 import { brokersHere, startBroker, type BrokerUnderTest } from './support/brokers.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { FakeDevices, type Manners } from './support/fake-device.js';
@@ -158,7 +159,11 @@ describeWithMosquitto('commands when something is away', () => {
   ): Promise<{ service: Service; devices: FakeDevices }> {
     const service = await Service.start({ DATABASE_URL: database.url, ...mosquitto.env, ...env });
     await service.register(deviceId, 'glucose_meter');
-    const devices = await FakeDevices.of(await Service.prepare({ ...mosquitto.env }), manners);
+    // By no proxy of the service's.
+    const { port, username, password } = mosquitto;
+    const mqtt = (options: IClientOptions = {}): Promise<MqttClient> =>
+      connectAsync({ ...options, host: '127.0.0.1', port, username, password });
+    const devices = await FakeDevices.of({ mqtt }, manners);
     return { service, devices };
   }
 

@@ -23,7 +23,7 @@ export class FakeDevices {
   }
 
   /** Connected and subscribed, and offline as far as the service knows. */
-  static async of(service: Service, manners: Manners = []): Promise<FakeDevices> {
+  static async of(service: Pick<Service, 'mqtt'>, manners: Manners = []): Promise<FakeDevices> {
     // Through a restart of the broker, as a device would.
     const client = await service.mqtt({ reconnectPeriod: 100, clientId: crypto.randomUUID(), clean: false });
     const devices = new FakeDevices(client, manners);

@@ -111,7 +111,7 @@ export class CommandResponsesMqtt {
       }
       return current === command ? null : { command: current, entered: [] };
     });
-    void this.dispatcher.serve(roomMade);
+    this.dispatcher.serveSoon(roomMade);
     return events;
   }
 

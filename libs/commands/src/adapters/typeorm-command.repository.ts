@@ -85,6 +85,9 @@ const STORE = `
               $8::text[], $9::timestamptz[])
        AS n (id, status, sent_at, acknowledged_at, completed_at, result, error, late_response, claimed_until)
   WHERE c.id = n.id`;
+const SETTLE = `
+  WITH stored AS (${STORE} AND c.status = 'queued' AND c.claimed_by = $10::uuid RETURNING c.command_id)
+  SELECT command_id FROM stored`;
 
 /** The ledger in `device_commands`. */
 @Injectable()
@@ -137,10 +140,7 @@ export class TypeormCommandRepository extends CommandRepository {
         .map((row) => change(toCommand(row)))
         .filter((step) => step !== null);
       if (steps.length > 0) {
-        await store(
-          manager,
-          steps.map(({ command }) => command),
-        );
+        await manager.query(STORE, columnsOf(steps.map(({ command }) => command)));
       }
       return steps;
     });
@@ -149,6 +149,12 @@ export class TypeormCommandRepository extends CommandRepository {
   async claim(claim: string, deviceIds: readonly string[], now: Date): Promise<readonly Command[]> {
     const rows = await this.database.query<CommandRow>(CLAIM, [claim, deviceIds, now]);
     return rows.map(toCommand);
+  }
+
+  async settle(claim: string, steps: readonly Step[]): Promise<readonly string[]> {
+    const columns = columnsOf(steps.map(({ command }) => command));
+    const rows = await this.database.query<{ command_id: string }>(SETTLE, [...columns, claim]);
+    return rows.map((row) => row.command_id);
   }
 
   async renew(claims: readonly string[]): Promise<void> {
@@ -187,9 +193,10 @@ async function select(manager: EntityManager, selection: Selection): Promise<rea
   ]);
 }
 
-async function store(manager: EntityManager, commands: readonly Command[]): Promise<void> {
+/** Parameters of STORE. */
+function columnsOf(commands: readonly Command[]): unknown[] {
   const column = <T>(of: (command: Command) => T): T[] => commands.map(of);
-  await manager.query(STORE, [
+  return [
     column(({ id }) => id),
     column(({ status }) => status),
     column(({ sentAt }) => sentAt),
@@ -199,5 +206,5 @@ async function store(manager: EntityManager, commands: readonly Command[]): Prom
     column(({ error }) => error),
     column(({ lateResponse }) => lateResponse),
     column(({ claimedUntil }) => claimedUntil),
-  ]);
+  ];
 }

@@ -12,6 +12,8 @@ const DEVICES_A_ROUND = 200;
 /** While one round waits for the broker, others go to the database. */
 const ROUNDS = 4;
 const RETRY_MS = 200;
+/** What is not a caller's order can wait for others, to be looked for together. */
+const SOON_MS = 20;
 /** Of its time, the share that looking for what was overlooked may take. */
 const SWEEP_SHARE = 0.05;
 
@@ -30,6 +32,8 @@ export class CommandDispatcher {
   private readonly claims = new Set<string>();
   private readonly stopping = new AbortController();
   private sweepDue = 0;
+  private readonly soon = new Set<string>();
+  private soonTimer: NodeJS.Timeout | undefined;
   /** Told once, not every second, until commands go out again. */
   private lastProblem = '';
 
@@ -59,6 +63,18 @@ export class CommandDispatcher {
     if (this.sender.available) await this.line.add(deviceIds);
   }
 
+  /** As {@link serve}, a moment later and together with others: for devices that may have more queued, or room for it. */
+  serveSoon(deviceIds: Iterable<string>): void {
+    for (const deviceId of deviceIds) this.soon.add(deviceId);
+    if (this.soon.size === 0 || this.soonTimer) return;
+    this.soonTimer = setTimeout(() => {
+      this.soonTimer = undefined;
+      const due = [...this.soon];
+      this.soon.clear();
+      void this.serve(due);
+    }, SOON_MS);
+  }
+
   /** What is due from time to time: claims are kept, commands ended, and what was overlooked is looked for. */
   async tidy(): Promise<void> {
     await this.quietly(() =>
@@ -76,6 +92,7 @@ export class CommandDispatcher {
   /** Begins nothing more, and resolves when nothing is being sent. */
   async drain(): Promise<void> {
     this.stopping.abort();
+    clearTimeout(this.soonTimer);
     await this.line.close();
   }
 
@@ -99,7 +116,7 @@ export class CommandDispatcher {
         const steps = await this.commands.change({ overAt: now }, (command) => expired(command, now));
         if (steps.length === 0) return;
         await this.tell(steps, now);
-        void this.serve(steps.map(({ command }) => command.deviceId));
+        this.serveSoon(steps.map(({ command }) => command.deviceId));
       }
     });
   }
@@ -113,10 +130,8 @@ export class CommandDispatcher {
     });
   }
 
-  /** @returns the devices that may have more queued. */
-  private async serveTogether(deviceIds: readonly string[]): Promise<readonly string[]> {
+  private async serveTogether(deviceIds: readonly string[]): Promise<void> {
     const claim = crypto.randomUUID();
-    let again: readonly string[] = [];
     await this.quietly(async () => {
       const lapses = performance.now() + CLAIM_LEASE_MS;
       const now = this.clock.now();
@@ -125,35 +140,40 @@ export class CommandDispatcher {
       if (commands.length === 0 || performance.now() >= lapses) return;
       this.claims.add(claim);
       try {
-        again = await this.send(claim, commands, now);
+        await this.send(claim, commands, now);
       } finally {
         this.claims.delete(claim);
       }
     });
-    return again;
   }
 
-  private async send(claim: string, commands: readonly Command[], now: Date): Promise<readonly string[]> {
+  private async send(claim: string, commands: readonly Command[], now: Date): Promise<void> {
     const taken = await this.sender.send(commands, now).catch(() => commands.map(() => false));
     const out = commands.filter((_command, index) => taken[index]);
-    await this.record(out);
+    await this.record(claim, out);
     if (out.length < commands.length) {
       await this.commands.release(claim);
       throw new Error('the broker did not take all of them');
     }
     this.lastProblem = '';
-    return [...new Set(out.map(({ deviceId }) => deviceId))];
+    // Whoever found the queue taken up has left to us what came in meanwhile.
+    this.serveSoon(out.map(({ deviceId }) => deviceId));
   }
 
   /** The broker has them: that must get into the ledger, or they would be sent again. */
-  private async record(commands: readonly Command[]): Promise<void> {
+  private async record(claim: string, commands: readonly Command[]): Promise<void> {
     if (commands.length === 0) return;
     const at = this.clock.now();
-    const commandIds = commands.map(({ commandId }) => commandId);
-    const steps = await this.insist(() =>
-      this.commands.change({ commandIds }, (command) => sent(command, at)),
-    );
-    await this.insist(() => this.tell(steps, at));
+    const steps = commands.map((command) => sent(command, at)).filter((step) => step !== null);
+    const stored = new Set(await this.insist(() => this.commands.settle(claim, steps)));
+    // Answered, or at their end, before this was known.
+    const commandIds = commands.map(({ commandId }) => commandId).filter((id) => !stored.has(id));
+    const others =
+      commandIds.length === 0
+        ? []
+        : await this.insist(() => this.commands.change({ commandIds }, (command) => sent(command, at)));
+    const told = [...steps.filter(({ command }) => stored.has(command.commandId)), ...others];
+    await this.insist(() => this.tell(told, at));
   }
 
   /** Repeats work while the database is away; not once the service is to stop. */

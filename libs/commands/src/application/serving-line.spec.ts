@@ -4,12 +4,12 @@ import { ServingLine } from './serving-line.js';
 function stage(size: number, concurrency: number) {
   const rounds: {
     readonly deviceIds: readonly string[];
-    readonly end: (again?: readonly string[]) => void;
+    readonly end: () => void;
   }[] = [];
   const line = new ServingLine(
     size,
     concurrency,
-    (deviceIds) => new Promise((resolve) => rounds.push({ deviceIds, end: (again = []) => resolve(again) })),
+    (deviceIds) => new Promise((resolve) => rounds.push({ deviceIds, end: resolve })),
   );
   return { line, rounds, served: () => rounds.map(({ deviceIds }) => deviceIds) };
 }
@@ -49,18 +49,6 @@ describe('ServingLine', () => {
     await second;
   });
 
-  it('serves again who may have more', async () => {
-    const { line, rounds, served } = stage(10, 1);
-    const first = line.add(['a', 'b']);
-    rounds[0]?.end(['b']);
-    await first;
-    await settle();
-    expect(served()).toEqual([['a', 'b'], ['b']]);
-    rounds[1]?.end();
-    await settle();
-    expect(served()).toHaveLength(2);
-  });
-
   it('begins nothing more once closed, and waits for what has begun', async () => {
     const { line, rounds, served } = stage(1, 1);
     const all = line.add(['a', 'b']);
@@ -69,7 +57,7 @@ describe('ServingLine', () => {
     await line.add(['c']);
     await settle();
     expect(closed).toBe(false);
-    rounds[0]?.end(['a']);
+    rounds[0]?.end();
     await Promise.all([all, closing]);
     expect(served()).toEqual([['a']]);
   });

@@ -16,12 +16,12 @@ export class ServingLine {
   /**
    * @param size devices served together, at most.
    * @param concurrency rounds at once, at most.
-   * @param serve never rejects. @returns the devices to be served again.
+   * @param serve never rejects.
    */
   constructor(
     private readonly size: number,
     private readonly concurrency: number,
-    private readonly serve: (deviceIds: readonly string[]) => Promise<readonly string[]>,
+    private readonly serve: (deviceIds: readonly string[]) => Promise<void>,
   ) {}
 
   /** Resolves when each of the devices has been through a round that begins after this call. */
@@ -72,11 +72,10 @@ export class ServingLine {
   }
 
   private async round(turns: ReadonlyMap<string, Turn>): Promise<void> {
-    const again = await this.serve([...turns.keys()]);
+    await this.serve([...turns.keys()]);
     for (const [deviceId, { end }] of turns) {
       this.busy.delete(deviceId);
       end();
     }
-    if (!this.closed) for (const deviceId of again) this.turnOf(deviceId);
   }
 }

@@ -51,6 +51,12 @@ export abstract class CommandRepository {
    */
   abstract claim(claim: string, deviceIds: readonly string[], now: Date): Promise<readonly Command[]>;
 
+  /**
+   * Stores what was decided on commands of a claim as they were taken up, unless something has become of them since.
+   * @returns the ids of those that were stored.
+   */
+  abstract settle(claim: string, steps: readonly Step[]): Promise<readonly string[]>;
+
   /** Says of claims that somebody is still at them. */
   abstract renew(claims: readonly string[]): Promise<void>;
 
