@@ -43,7 +43,7 @@ describe('the audit log', () => {
 
   beforeAll(async () => {
     database = await createDatabase();
-    service = await Service.start({ DATABASE_URL: database.url });
+    service = await Service.start({ DATABASE_URL: database.url, COMMANDS_ALLOW_CUSTOM: 'true' });
     device = await service.mqtt();
     await service.register('pump_1', 'blood_pressure_monitor', 1);
     await service.register('pump_2', 'blood_pressure_monitor', 2);

@@ -37,6 +37,7 @@ describe('what the service writes at TRACE', () => {
       DATABASE_URL: proxy.through(url.href),
       MQTT_PASSWORD: plant('the password at the broker'),
       LOG_LEVEL: 'TRACE',
+      COMMANDS_ALLOW_CUSTOM: 'true',
       WS_ALLOW_ANONYMOUS: 'false',
       DATABASE_TIMEOUT: '2s',
     });

@@ -58,10 +58,13 @@ describe.each(brokersHere())('commands by way of %s', (kind) => {
     await until('the ledger', async () => (await statusOf('pump_1', ids[2] ?? '')) === 'sent');
     expect((await service.post(cancel, {})).body.code).toBe('command_not_cancellable');
     if (kind === 'mosquitto 5') {
-      expect(received[0]?.packet.properties).toMatchObject({
+      expect(received[0]?.packet.properties).toEqual({
+        payloadFormatIndicator: true,
+        contentType: 'application/json',
         responseTopic: 'devices/pump_1/responses',
         correlationData: Buffer.from(ids[0] ?? ''),
         messageExpiryInterval: expect.any(Number),
+        userProperties: { command_id: ids[0], expires_at: expect.any(String) },
       });
     }
   });
@@ -88,6 +91,18 @@ describe.each(brokersHere())('commands by way of %s', (kind) => {
     expect(told).toEqual(['command.queued', 'command.sent', 'command.acknowledged', 'command.completed']);
     watcher.end();
   });
+
+  if (kind === 'mosquitto 5')
+    it('takes an answer that names its command by its correlation data alone', async () => {
+      const { body } = await service.post('/devices/pump_1/command', { command: 'sync_time' });
+      const command = await until('the command', () =>
+        received.find((each) => each.body['command_id'] === body.command_id),
+      );
+      const { responseTopic = '', correlationData = Buffer.alloc(0) } = command.packet.properties ?? {};
+      const properties = { correlationData, userProperties: { firmware: '1.2' } };
+      await device.publishAsync(responseTopic, '{"status":"completed"}', { qos: 1, properties });
+      await until('the answer', async () => (await statusOf('pump_1', body.command_id)) === 'completed');
+    });
 
   it('quarantines answers to another device’s command, to none, and malformed ones', async () => {
     const { body } = await service.post('/devices/pump_1/command', { command: 'identify' });
@@ -121,7 +136,13 @@ describe.each(brokersHere())('commands by way of %s', (kind) => {
       const answer = await service.read(`/devices/pump_2/commands/${body.command_id}`);
       return answer.body.completed_at !== null && answer.body;
     });
-    expect(late).toMatchObject({ status: 'expired', result: 1 });
+    expect(late).toMatchObject({
+      status: 'expired',
+      result: 1,
+      late: true,
+      late_response: 'completed',
+      sent_at: null,
+    });
     await online('pump_2');
     await until(
       'pump_2 to be online',
@@ -135,32 +156,91 @@ describe.each(brokersHere())('commands by way of %s', (kind) => {
       const answer = await service.post(`/devices/${id}/command`, body);
       return [answer.status, answer.body.code, answer.body.errors?.[0]?.field];
     };
-    expect(await send({ command: 'x', parameters: { command_id: '1' } })).toEqual([
+    expect(await send({ command: 'restart', parameters: { command_id: '1' } })).toEqual([
       400,
       'validation_failed',
       'parameters.command_id',
     ]);
     expect(await send({ command: '' })).toEqual([400, 'validation_failed', 'command']);
-    expect(await send({ command: 'x', parameters: [1] })).toEqual([400, 'validation_failed', 'parameters']);
-    expect(await send('{"command":"x","parameters":{"a":1e400}}')).toEqual([
+    expect(await send({ command: 'restart', parameters: [1] })).toEqual([
+      400,
+      'validation_failed',
+      'parameters',
+    ]);
+    expect(await send('{"command":"restart","parameters":{"a":1e400}}')).toEqual([
       400,
       'validation_failed',
       'parameters.a',
     ]);
-    expect(await send({ command: 'x', expires_in: 'soon' })).toEqual([
+    expect(await send({ command: 'restart', expires_in: 'soon' })).toEqual([
       400,
       'validation_failed',
       'expires_in',
     ]);
-    expect(await send({ command: 'x', expires_in: '104000000d' })).toEqual([
+    expect(await send({ command: 'restart', expires_in: '104000000d' })).toEqual([
       400,
       'validation_failed',
       'expires_in',
     ]);
-    expect(await send({ command: 'x' }, 'nobody')).toEqual([404, 'device_not_found', undefined]);
+    expect(await send({ command: 'restart' }, 'nobody')).toEqual([404, 'device_not_found', undefined]);
     expect((await service.read('/devices/pump_1/commands/not-a-uuid')).status).toBe(400);
     const unknown = '/devices/pump_1/commands/00000000-0000-4000-8000-000000000000';
     expect((await service.read(unknown)).body.code).toBe('command_not_found');
+  });
+
+  it('takes the commands of the catalogue, and names what is wrong with others', async () => {
+    const { status, body } = await service.read('/device-types');
+    expect(status).toBe(200);
+    const types = body.data as {
+      type: string;
+      commands: { command: string; parameters: { properties: Record<string, object> } }[];
+    }[];
+    expect(types.map(({ type }) => type)).toEqual([
+      'blood_pressure_monitor',
+      'glucose_meter',
+      'pulse_oximeter',
+      'ecg_monitor',
+      'weight_scale',
+      'temperature_sensor',
+    ]);
+    for (const { type, commands } of types) {
+      expect(commands.map(({ command }) => command)).toEqual(
+        expect.arrayContaining([
+          'start_monitoring',
+          'stop_monitoring',
+          'measure_now',
+          'set_interval',
+          'sync_time',
+          'identify',
+          'restart',
+        ]),
+      );
+      const spec = commands.find(({ command }) => command === 'start_monitoring');
+      expect(spec?.parameters.properties['interval']).toMatchObject({
+        type: 'integer',
+        minimum: 1,
+        maximum: 86_400,
+      });
+      // The seed's example.
+      await service.register(`of_type_${type}`, type);
+      const taken = await service.post(`/devices/of_type_${type}/command`, {
+        command: 'start_monitoring',
+        parameters: { interval: 30, duration: 3_600 },
+      });
+      expect(taken.status).toBe(202);
+      for (const [order, field] of [
+        [{ command: 'self_destruct' }, 'command'],
+        [{ command: 'start_monitoring', parameters: { interval: '30' } }, 'parameters.interval'],
+        [{ command: 'start_monitoring', parameters: { pace: 30 } }, 'parameters.pace'],
+      ]) {
+        const refused = await service.post(`/devices/of_type_${type}/command`, order);
+        expect(refused.status).toBe(400);
+        expect(refused.body).toMatchObject({
+          code: 'validation_failed',
+          errors: [{ field, message: expect.any(String) }],
+        });
+      }
+    }
   });
 
   it('lists the ledger, newest first, page by page', async () => {
@@ -169,6 +249,7 @@ describe.each(brokersHere())('commands by way of %s', (kind) => {
     const commands = [...first.body.data, ...second.body.data] as { command: string; created_at: string }[];
     expect(commands.map(({ command }) => command)).toEqual([
       'identify',
+      ...(kind === 'mosquitto 5' ? ['sync_time'] : []),
       'measure_now',
       'restart',
       'set_interval',
@@ -176,5 +257,21 @@ describe.each(brokersHere())('commands by way of %s', (kind) => {
       'set_interval',
     ]);
     expect(second.body.next_cursor).toBeNull();
+  });
+});
+
+describe('COMMANDS_ALLOW_CUSTOM', () => {
+  it('lets commands and parameters through that the catalogue does not know', async () => {
+    const service = await Service.start({ COMMANDS_ALLOW_CUSTOM: 'true' });
+    await service.register('pump_1', 'pulse_oximeter');
+    const send = async (body: object): Promise<number> =>
+      (await service.post('/devices/pump_1/command', body)).status;
+    expect(await send({ command: 'vendor.calibrate', parameters: { points: [1, 2] } })).toBe(202);
+    expect(await send({ command: 'start_monitoring', parameters: { interval: 30, mode: 'sleep' } })).toBe(
+      202,
+    );
+    expect(await send({ command: 'start_monitoring', parameters: { interval: -1 } })).toBe(400);
+    expect(await send({ command: 'vendor.calibrate', parameters: { command_id: 'x' } })).toBe(400);
+    await service.remove();
   });
 });

@@ -195,7 +195,7 @@ describe('the life of a device', () => {
         'it to be online',
         async () => (await service.read('/devices/scale_3')).body.status === 'online',
       );
-      const late = await service.post('/devices/scale_3/command', { command: 'late' });
+      const late = await service.post('/devices/scale_3/command', { command: 'identify' });
       expect(late.status).toBe(202);
 
       const dropped = new Promise<void>((resolve) => own.once('close', () => resolve()));

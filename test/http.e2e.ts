@@ -350,6 +350,7 @@ describe('the REST API', () => {
       const { body } = await service.get('/openapi.json');
       expect(Object.keys(body.paths).sort()).toEqual([
         '/audit',
+        '/device-types',
         '/devices',
         '/devices/register',
         '/devices/{device_id}',

@@ -6,6 +6,7 @@ import { CompactReadings1764100000000 } from '../libs/platform/src/database/migr
 import { PatientSince1764200000000 } from '../libs/platform/src/database/migrations/1764200000000-patient-since.js';
 import { Tenants1764205000000 } from '../libs/platform/src/database/migrations/1764205000000-tenants.js';
 import { AuditLog1764210000000 } from '../libs/platform/src/database/migrations/1764210000000-audit-log.js';
+import { CommandDispatch1764300000000 } from '../libs/platform/src/database/migrations/1764300000000-command-dispatch.js';
 import { StatusHistory1764310000000 } from '../libs/platform/src/database/migrations/1764310000000-status-history.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { installedPostgresVersions, PostgresServer } from './support/postgres-server.js';
@@ -17,6 +18,7 @@ const LATER = [
   PatientSince1764200000000,
   Tenants1764205000000,
   AuditLog1764210000000,
+  CommandDispatch1764300000000,
   StatusHistory1764310000000,
 ];
 

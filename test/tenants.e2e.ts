@@ -103,7 +103,7 @@ describe('tenants', () => {
           await read(tenant, `/devices/${other}/commands`),
           await read(tenant, `/devices/${other}/commands/${id}`),
           await post(tenant, `/devices/${other}/commands/${id}/cancel`),
-          await post(tenant, `/devices/${other}/command`, { command: 'stop' }),
+          await post(tenant, `/devices/${other}/command`, { command: 'stop_monitoring' }),
         ]) {
           expect({ status: answer.status, code: answer.body?.code }).toEqual({
             status: 404,
@@ -189,9 +189,13 @@ describe('tenants', () => {
         return watcher;
       }),
     );
-    expect((await post('north', '/devices/cuff_north/command', { command: 'start' })).status).toBe(202);
+    expect((await post('north', '/devices/cuff_north/command', { command: 'start_monitoring' })).status).toBe(
+      202,
+    );
     await ours?.hear('command.queued');
-    expect((await post('south', '/devices/cuff_south/command', { command: 'start' })).status).toBe(202);
+    expect((await post('south', '/devices/cuff_south/command', { command: 'start_monitoring' })).status).toBe(
+      202,
+    );
     await theirs?.hear('command.queued');
     expect(theirs?.messages.filter(({ event }) => event === 'command.queued')).toHaveLength(1);
     expect(theirs?.messages.map(({ data }) => data['device_id'])).not.toContain('cuff_north');

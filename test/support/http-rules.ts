@@ -73,6 +73,8 @@ export const RULES: Readonly<Record<string, Rule>> = {
     accepts: ['text/csv', 'application/x-ndjson'],
   },
   'GET /devices/:device_id/latest': readings,
+  // The same for everyone: types, and no device.
+  'GET /device-types': { lock: 'devices:read', answers: '200', tells: 'anything' },
   'POST /devices/:device_id/command': {
     lock: 'commands:send',
     answers: '202',

@@ -1,15 +1,17 @@
 import { Module, type DynamicModule, type OnApplicationBootstrap } from '@nestjs/common';
-import { MqttTransport } from '#platform';
+import { Config, MqttTransport } from '#platform';
 import { CommandResponsesMqtt } from './adapters/command-responses.mqtt.js';
 import { CommandsController } from './adapters/commands.controller.js';
+import { DeviceTypesController } from './adapters/device-types.controller.js';
 import { MqttCommandSender } from './adapters/mqtt-command-sender.js';
 import { TypeormCommandRepository } from './adapters/typeorm-command.repository.js';
 import { CommandDesk } from './application/command-desk.js';
 import { CommandDispatcher } from './application/command-dispatcher.js';
+import { CommandRules } from './domain/command-catalogue.js';
 import { CommandRepository } from './ports/command.repository.js';
 import { CommandSender } from './ports/command-sender.js';
 
-/** How often expiry is looked for, and commands that another replica queued. */
+/** How often claims are renewed, expiry is looked for, and what was overlooked. */
 const TIDY_EVERY_MS = 1_000;
 
 /** The command ledger. */
@@ -33,10 +35,15 @@ export class CommandsModule implements OnApplicationBootstrap {
     return {
       module: CommandsModule,
       imports: [devices],
-      controllers: [CommandsController, CommandResponsesMqtt],
+      controllers: [CommandsController, DeviceTypesController, CommandResponsesMqtt],
       providers: [
         { provide: CommandRepository, useClass: TypeormCommandRepository },
         { provide: CommandSender, useClass: MqttCommandSender },
+        {
+          provide: CommandRules,
+          inject: [Config],
+          useFactory: (config: Config) => new CommandRules(config.commandsAllowCustom),
+        },
         CommandDispatcher,
         CommandDesk,
       ],
@@ -50,9 +57,7 @@ export class CommandsModule implements OnApplicationBootstrap {
   private async tidy(): Promise<void> {
     if (this.tidying) return;
     this.tidying = true;
-    await this.dispatcher.expire();
-    await this.dispatcher.cancelUndeliverable();
-    await this.dispatcher.serveAll();
+    await this.dispatcher.tidy();
     this.tidying = false;
   }
 }

@@ -1,5 +1,6 @@
 /** What went wrong, in terms every driver (HTTP, WebSocket, MQTT) can map to its own protocol. */
-export type DomainErrorKind = 'invalid' | 'not_found' | 'conflict' | 'forbidden' | 'unavailable';
+export type DomainErrorKind =
+  'invalid' | 'not_found' | 'conflict' | 'unprocessable' | 'forbidden' | 'unavailable';
 
 /** One offending field of an input and why it was refused. */
 export interface FieldError {

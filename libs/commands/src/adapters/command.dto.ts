@@ -1,7 +1,12 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { IsObject, IsOptional, IsUUID, Matches } from 'class-validator';
 import { DevicePath } from '#devices';
-import { COMMAND_STATUSES, type Command, type CommandStatus } from '../domain/command.js';
+import {
+  COMMAND_STATUSES,
+  type Command,
+  type CommandStatus,
+  type ResponseStatus,
+} from '../domain/command.js';
 
 /** Path of one command. */
 export class CommandPath extends DevicePath {
@@ -85,8 +90,22 @@ export class CommandView {
   @ApiProperty({ type: String, nullable: true })
   error!: string | null;
 
-  @ApiProperty({ description: 'Times it was handed to the broker' })
+  @ApiProperty({
+    description:
+      'Times it was taken up to be handed to the broker; more than 1 when it was not known whether the broker had it',
+  })
   attempts!: number;
+
+  @ApiProperty({ description: 'The device answered when the command was expired or cancelled already' })
+  late!: boolean;
+
+  @ApiProperty({
+    enum: ['acknowledged', 'completed', 'failed'],
+    nullable: true,
+    description:
+      'What it answered then; `acknowledged_at`, `completed_at`, `result` and `error` say when and what',
+  })
+  late_response!: ResponseStatus | null;
 }
 
 /** A page of commands, newest first. */
@@ -114,5 +133,7 @@ export function viewCommand(command: Command): CommandView {
     result: command.result,
     error: command.error,
     attempts: command.attempts,
+    late: command.lateResponse !== null,
+    late_response: command.lateResponse,
   };
 }

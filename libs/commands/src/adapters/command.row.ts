@@ -1,5 +1,5 @@
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
-import type { Command, CommandStatus } from '../domain/command.js';
+import type { Command, CommandStatus, ResponseStatus } from '../domain/command.js';
 
 /** A row of `device_commands`. */
 @Entity('device_commands')
@@ -49,7 +49,19 @@ export class CommandRow {
 
   @Column({ type: 'integer', default: 0 })
   attempts!: number;
+
+  @Column({ name: 'late_response', type: 'varchar', nullable: true })
+  lateResponse!: ResponseStatus | null;
+
+  @Column({ name: 'claimed_until', type: 'timestamptz', nullable: true })
+  claimedUntil!: Date | null;
 }
+
+/** The columns of {@link CommandRow} under its names, for statements of their own; the table goes by the name `c`. */
+export const COMMAND_COLUMNS = `c.id, c.command_id AS "commandId", c.device_id AS "deviceId", c.command, c.parameters,
+  c.status, c.created_by AS "createdBy", c.created_at AS "createdAt", c.sent_at AS "sentAt",
+  c.acknowledged_at AS "acknowledgedAt", c.completed_at AS "completedAt", c.expires_at AS "expiresAt", c.result, c.error,
+  c.attempts, c.late_response AS "lateResponse", c.claimed_until AS "claimedUntil"`;
 
 export function toCommand(row: CommandRow): Command {
   return { ...row, id: Number(row.id), result: row.result ?? null };

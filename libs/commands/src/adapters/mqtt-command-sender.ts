@@ -1,10 +1,7 @@
 import { Injectable } from '@nestjs/common';
-import { Config, DeviceTopic, MqttPublisher } from '#platform';
+import { Config, DeviceTopic, encodeProperties, MqttPublisher } from '#platform';
 import type { Command } from '../domain/command.js';
 import { CommandSender } from '../ports/command-sender.js';
-
-/** The broker acknowledges within moments, or is on its way out. */
-const TAKEN_WITHIN_MS = 5_000;
 
 /** Publishes commands on the device's topic, never retained: a device that comes back must not obey old orders. */
 @Injectable()
@@ -29,32 +26,31 @@ export class MqttCommandSender extends CommandSender {
     this.publisher.onConnected(listener);
   }
 
-  async send(command: Command, now: Date): Promise<void> {
-    const payload = JSON.stringify({
-      ...command.parameters,
-      command: command.command,
-      command_id: command.commandId,
-      issued_at: command.createdAt.toISOString(),
+  async send(commands: readonly Command[], now: Date): Promise<readonly boolean[]> {
+    return this.publisher.publishNow(
+      commands.map((command) => ({
+        topic: this.commands.of(command.deviceId),
+        payload: JSON.stringify({
+          ...command.parameters,
+          command: command.command,
+          command_id: command.commandId,
+          issued_at: command.createdAt.toISOString(),
+        }),
+        ...(this.config.mqtt.protocolVersion === 5 && { properties: this.propertiesOf(command, now) }),
+      })),
+    );
+  }
+
+  /** What a broker takes off for devices that speak 3.1.1. */
+  private propertiesOf(command: Command, now: Date): Buffer {
+    const millisecondsLeft = command.expiresAt.getTime() - now.getTime();
+    return encodeProperties({
+      // Whole seconds: rather a little early than after the ledger has given it up.
+      messageExpiryInterval: Math.max(1, Math.floor(millisecondsLeft / 1_000)),
+      contentType: 'application/json',
+      responseTopic: this.responses.of(command.deviceId),
+      correlationData: command.commandId,
+      userProperties: { command_id: command.commandId, expires_at: command.expiresAt.toISOString() },
     });
-    const secondsLeft = Math.max(1, Math.ceil((command.expiresAt.getTime() - now.getTime()) / 1_000));
-    const taken = this.publisher.publish(this.commands.of(command.deviceId), payload, {
-      retain: false,
-      // MQTT 5, sections 3.3.2.3.3 (message expiry), .5 (response topic) and .6 (correlation data).
-      ...(this.config.mqtt.protocolVersion === 5 && {
-        properties: {
-          messageExpiryInterval: secondsLeft,
-          responseTopic: this.responses.of(command.deviceId),
-          correlationData: Buffer.from(command.commandId),
-        },
-      }),
-    });
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_resolve, reject) => {
-      timer = setTimeout(
-        () => reject(new Error('the broker did not take a command in time')),
-        TAKEN_WITHIN_MS,
-      );
-    });
-    await Promise.race([taken, late]).finally(() => clearTimeout(timer));
   }
 }

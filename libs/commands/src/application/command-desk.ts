@@ -1,8 +1,11 @@
+import { createHash } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 import { Clock, DomainError, EventBus, type Principal } from '#kernel';
 import { DeviceRegistry, requireInService } from '#devices';
-import { cancelled, commandEvent, type Command } from '../domain/command.js';
-import { CommandRepository } from '../ports/command.repository.js';
+import { cancelled, commandEvents, type Command } from '../domain/command.js';
+import { CommandRules } from '../domain/command-catalogue.js';
+import { CommandRepository, type Idempotency } from '../ports/command.repository.js';
 import { CommandDispatcher } from './command-dispatcher.js';
 
 /** What someone wants a device to do. */
@@ -12,7 +15,12 @@ export interface CommandOrder {
   readonly parameters: Readonly<Record<string, unknown>>;
   /** Milliseconds it has to be completed. */
   readonly expiresIn: number;
+  /** The caller's own name for the order; null: ordered again, it is another one. */
+  readonly idempotencyKey: string | null;
 }
+
+/** How long an answer waits for the broker: it may have fallen silent. */
+const ANSWER_WITHIN_MS = 5_000;
 
 /** Takes orders for devices and answers for what became of them. */
 @Injectable()
@@ -21,31 +29,53 @@ export class CommandDesk {
     private readonly registry: DeviceRegistry,
     private readonly commands: CommandRepository,
     private readonly dispatcher: CommandDispatcher,
+    private readonly rules: CommandRules,
     private readonly bus: EventBus,
     private readonly clock: Clock,
   ) {}
 
   /**
-   * Enters the order into the ledger, and sends it at once where device and broker are there.
+   * Enters the order into the ledger, and sends it at once where device and broker are there. The same order under the same
+   * idempotency key is entered once.
    * @returns the command as the ledger then shows it.
-   * @throws DomainError not_found/device_not_found, conflict/device_decommissioned
+   * @throws DomainError not_found/device_not_found, conflict/device_decommissioned, invalid/validation_failed,
+   * unprocessable/idempotency_key_reused
    */
   async order(order: CommandOrder, caller: Principal): Promise<Command> {
-    const device = await this.registry.get(order.deviceId, caller);
+    const { deviceId, idempotencyKey } = order;
+    const device = await this.registry.get(deviceId, caller);
     requireInService(device);
+    this.rules.check(device.type, order.command, order.parameters);
     const now = this.clock.now();
-    const command = await this.commands.insert({
+    const idempotency: Idempotency | null =
+      idempotencyKey === null ? null : { key: idempotencyKey, digest: digestOf(order) };
+    const { command, earlier } = await this.commands.insert({
       commandId: crypto.randomUUID(),
-      deviceId: order.deviceId,
+      deviceId,
       command: order.command,
       parameters: order.parameters,
       createdBy: caller.subject,
       createdAt: now,
       expiresAt: new Date(now.getTime() + order.expiresIn),
+      idempotency,
     });
-    this.bus.announce([commandEvent(command, device, now)]);
-    if (device.presence.status === 'online') await this.dispatcher.serve(order.deviceId);
-    return (await this.commands.find(order.deviceId, command.commandId)) ?? command;
+    if (earlier === null) {
+      this.bus.announce(commandEvents({ command, entered: ['queued'] }, device, now));
+    } else if (earlier !== idempotency?.digest) {
+      throw new DomainError(
+        'unprocessable',
+        'idempotency_key_reused',
+        'This Idempotency-Key was used for another order.',
+      );
+    }
+    // Asked whether or not the device was online: it may have come just now, and then nobody else has seen this order.
+    const waited = new AbortController();
+    await Promise.race([
+      this.dispatcher.serve([deviceId]),
+      sleep(ANSWER_WITHIN_MS, undefined, { signal: waited.signal }).catch(() => undefined),
+    ]);
+    waited.abort();
+    return (await this.commands.find(deviceId, command.commandId)) ?? command;
   }
 
   /** @throws DomainError not_found/device_not_found or not_found/command_not_found */
@@ -68,13 +98,30 @@ export class CommandDesk {
   /** @throws DomainError not_found/..., conflict/command_not_cancellable */
   async cancel(deviceId: string, commandId: string, caller: Principal): Promise<Command> {
     const device = await this.registry.get(deviceId, caller);
-    const command =
-      (await this.commands.update(deviceId, commandId, cancelled)) ?? commandNotFound(commandId);
-    this.bus.announce([commandEvent(command, device, this.clock.now())]);
-    return command;
+    const now = this.clock.now();
+    const [step] = await this.commands.change({ commandIds: [commandId] }, (command) =>
+      command.deviceId === deviceId ? cancelled(command, now) : null,
+    );
+    if (!step) return commandNotFound(commandId);
+    this.bus.announce(commandEvents(step, device, now));
+    return step.command;
   }
 }
 
 function commandNotFound(commandId: string): never {
   throw new DomainError('not_found', 'command_not_found', `The device has no command ${commandId}.`);
+}
+
+/** The same for the same order, in whatever order its parameters stand. */
+function digestOf({ command, parameters, expiresIn }: CommandOrder): string {
+  return createHash('sha256')
+    .update(JSON.stringify(sorted({ command, parameters, expiresIn })))
+    .digest('hex');
+}
+
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (typeof value !== 'object' || value === null) return value;
+  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(entries.map(([name, child]) => [name, sorted(child)]));
 }

@@ -6,10 +6,15 @@ const MAX_ERROR_LENGTH = 1_000;
 
 /**
  * Reads a device's answer (contract, "MQTT": `{command_id, status, result?, error?}`).
+ * @param correlation what MQTT 5 says it is an answer to: counts where the payload names no command.
  * @throws MessageRejected invalid_payload
  */
-export function readCommandResponse(payload: Readonly<Record<string, unknown>>): CommandResponse {
-  const { command_id: commandId, status, result, error } = payload;
+export function readCommandResponse(
+  payload: Readonly<Record<string, unknown>>,
+  correlation: string | null = null,
+): CommandResponse {
+  const { command_id: named, status, result, error } = payload;
+  const commandId = named ?? correlation;
   if (typeof commandId !== 'string' || !UUID.test(commandId)) {
     throw new MessageRejected('invalid_payload', 'command_id is no command id.');
   }

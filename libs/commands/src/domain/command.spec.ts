@@ -4,14 +4,17 @@ import {
   answered,
   cancelled,
   COMMAND_STATUSES,
-  commandEvent,
+  commandEvents,
+  expired,
   sent,
   type Command,
   type CommandResponse,
   type CommandStatus,
+  type Step,
 } from './command.js';
 
 const at = (minute: number): Date => new Date(Date.UTC(2024, 0, 23, 10, minute));
+const EXPIRY = 60;
 
 const QUEUED: Command = {
   id: 1,
@@ -25,126 +28,220 @@ const QUEUED: Command = {
   sentAt: null,
   acknowledgedAt: null,
   completedAt: null,
-  expiresAt: at(60),
+  expiresAt: at(EXPIRY),
   result: null,
   error: null,
   attempts: 0,
+  lateResponse: null,
+  claimedUntil: null,
 };
 
 function response(status: CommandResponse['status'], result: unknown = null): CommandResponse {
   return { commandId: QUEUED.commandId, status, result, error: status === 'failed' ? 'no battery' : null };
 }
 
+/** What a step made; the command itself where there was none. */
+const after = (command: Command, step: Step | null): Command => step?.command ?? command;
+
 describe('a command', () => {
   it('is recorded on its way from queue to completion', () => {
-    const out = sent(QUEUED, at(1));
-    expect(out).toMatchObject({ status: 'sent', sentAt: at(1), attempts: 1, acknowledgedAt: null });
-    const known = answered(out, response('acknowledged'), at(2));
-    expect(known).toMatchObject({ status: 'acknowledged', acknowledgedAt: at(2), completedAt: null });
-    const done = answered(known, response('completed', { started: true }), at(3));
+    const out = sent({ ...QUEUED, claimedUntil: at(2) }, at(1));
+    expect(out).toMatchObject({
+      command: { status: 'sent', sentAt: at(1), acknowledgedAt: null, claimedUntil: null },
+      entered: ['sent'],
+    });
+    const known = answered(after(QUEUED, out), response('acknowledged'), at(2));
+    expect(known).toMatchObject({
+      command: { status: 'acknowledged', acknowledgedAt: at(2), completedAt: null },
+      entered: ['acknowledged'],
+    });
+    const done = answered(known.command, response('completed', { started: true }), at(3));
     expect(done).toMatchObject({
-      status: 'completed',
-      sentAt: at(1),
-      acknowledgedAt: at(2),
-      completedAt: at(3),
-      result: { started: true },
+      command: {
+        status: 'completed',
+        sentAt: at(1),
+        acknowledgedAt: at(2),
+        completedAt: at(3),
+        result: { started: true },
+        lateResponse: null,
+      },
+      entered: ['completed'],
     });
   });
 
-  it.each<[CommandStatus, CommandResponse['status'], CommandStatus]>([
-    ['queued', 'acknowledged', 'acknowledged'],
-    ['queued', 'completed', 'completed'],
-    ['sent', 'acknowledged', 'acknowledged'],
-    ['sent', 'completed', 'completed'],
-    ['sent', 'failed', 'failed'],
-    ['acknowledged', 'acknowledged', 'acknowledged'],
-    ['acknowledged', 'failed', 'failed'],
-    ['completed', 'acknowledged', 'completed'],
-    ['completed', 'failed', 'completed'],
-    ['failed', 'completed', 'failed'],
-    ['expired', 'acknowledged', 'expired'],
-    ['expired', 'completed', 'expired'],
-    ['cancelled', 'completed', 'cancelled'],
-  ])('that is %s and answered with %s is %s', (status, answer, after) => {
-    expect(answered({ ...QUEUED, status }, response(answer), at(5)).status).toBe(after);
+  it.each<[CommandStatus, CommandResponse['status'], CommandStatus, CommandStatus[]]>([
+    ['queued', 'acknowledged', 'acknowledged', ['sent', 'acknowledged']],
+    ['queued', 'completed', 'completed', ['sent', 'completed']],
+    ['sent', 'acknowledged', 'acknowledged', ['acknowledged']],
+    ['sent', 'completed', 'completed', ['completed']],
+    ['sent', 'failed', 'failed', ['failed']],
+    ['acknowledged', 'acknowledged', 'acknowledged', []],
+    ['acknowledged', 'failed', 'failed', ['failed']],
+    ['completed', 'acknowledged', 'completed', []],
+    ['completed', 'failed', 'completed', []],
+    ['failed', 'completed', 'failed', []],
+    ['expired', 'acknowledged', 'expired', []],
+    ['expired', 'completed', 'expired', []],
+    ['cancelled', 'completed', 'cancelled', []],
+  ])('that is %s and answered with %s is %s', (status, answer, then, entered) => {
+    const step = answered({ ...QUEUED, status }, response(answer), at(5));
+    expect({ then: step.command.status, entered: step.entered }).toEqual({ then, entered });
   });
 
   it.each<CommandStatus>(['expired', 'cancelled'])(
-    'keeps what a device reports late, once it is %s',
+    'keeps what a device reports late, once it is %s, and says so',
     (status) => {
-      const late = answered({ ...QUEUED, status }, response('completed', { started: true }), at(90));
-      expect(late).toMatchObject({ status, completedAt: at(90), result: { started: true } });
+      const known = answered({ ...QUEUED, status }, response('acknowledged'), at(80));
+      expect(known.command).toMatchObject({ status, acknowledgedAt: at(80), lateResponse: 'acknowledged' });
+      const late = answered(known.command, response('completed', { started: true }), at(90));
+      expect(late.command).toMatchObject({
+        status,
+        completedAt: at(90),
+        result: { started: true },
+        lateResponse: 'completed',
+      });
+      const again = answered(late.command, response('failed'), at(91));
+      expect(again.command).toEqual(late.command);
     },
   );
 
+  it('is late by the clock, whether or not its expiry was noticed before', () => {
+    const out = after(QUEUED, sent(QUEUED, at(1)));
+    const late = answered(out, response('completed'), at(EXPIRY));
+    expect(late).toMatchObject({
+      command: { status: 'expired', lateResponse: 'completed', completedAt: at(EXPIRY) },
+      entered: ['expired'],
+    });
+    expect(answered(out, response('completed'), at(EXPIRY - 1)).entered).toEqual(['completed']);
+  });
+
+  it('was sent when it is answered: the record of the sending, if it comes after that, changes nothing', () => {
+    const known = answered(QUEUED, response('acknowledged'), at(2)).command;
+    expect(known.sentAt).toEqual(at(2));
+    expect(sent(known, at(3))).toBeNull();
+  });
+
+  it('that ended while it was being sent keeps its end, and shows that it was sent', () => {
+    const over = after(QUEUED, expired(QUEUED, at(EXPIRY)));
+    expect(sent(over, at(61))).toMatchObject({ command: { status: 'expired', sentAt: at(61) }, entered: [] });
+  });
+
   it('keeps the first of several reports', () => {
-    const done = answered(sent(QUEUED, at(1)), response('completed', 'first'), at(2));
-    const again = answered(done, response('failed', 'second'), at(3));
-    expect(again).toEqual(done);
+    const done = answered(after(QUEUED, sent(QUEUED, at(1))), response('completed', 'first'), at(2));
+    const again = answered(done.command, response('failed', 'second'), at(3));
+    expect(again).toEqual({ command: done.command, entered: [] });
+  });
+
+  const notCancellable = expect.objectContaining<Partial<DomainError>>({
+    kind: 'conflict',
+    code: 'command_not_cancellable',
   });
 
   it.each(COMMAND_STATUSES.filter((status) => status !== 'queued'))(
     'that is %s can not be cancelled',
     (status) => {
-      expect(() => cancelled({ ...QUEUED, status })).toThrow(
-        expect.objectContaining<Partial<DomainError>>({ kind: 'conflict', code: 'command_not_cancellable' }),
-      );
+      expect(() => cancelled({ ...QUEUED, status }, at(1))).toThrow(notCancellable);
     },
   );
 
-  it('never leaves a final status, never goes back, and never loses what was reported', () => {
-    const forward: Readonly<Record<CommandStatus, readonly CommandStatus[]>> = {
-      queued: ['sent', 'acknowledged', 'completed', 'failed', 'cancelled'],
-      sent: ['acknowledged', 'completed', 'failed'],
-      acknowledged: ['completed', 'failed'],
-      completed: [],
-      failed: [],
-      expired: [],
-      cancelled: [],
+  it('can not be cancelled while it is handed to the broker; it can when whoever did that is gone', () => {
+    const claimed = { ...QUEUED, claimedUntil: at(2) };
+    expect(() => cancelled(claimed, at(1))).toThrow(notCancellable);
+    expect(cancelled(claimed, at(2))).toMatchObject({
+      command: { status: 'cancelled', claimedUntil: null },
+      entered: ['cancelled'],
+    });
+  });
+
+  it('never goes back, enters no status twice, and tells of each', () => {
+    // The model: how far a command has come, and that an end is an end.
+    const rank: Readonly<Record<CommandStatus, number>> = {
+      queued: 0,
+      sent: 1,
+      acknowledged: 2,
+      completed: 3,
+      failed: 3,
+      expired: 3,
+      cancelled: 3,
     };
     const answer = fc.record({
       status: fc.constantFrom('acknowledged' as const, 'completed' as const, 'failed' as const),
       result: fc.jsonValue({ maxDepth: 1 }),
     });
-    const step = fc.oneof(fc.constantFrom('sent' as const, 'cancelled' as const), answer);
+    const action = fc.oneof(
+      fc.constantFrom('sent' as const, 'cancelled' as const, 'expired' as const, 'claimed' as const),
+      answer,
+    );
+    const steps = fc.array(fc.record({ action, wait: fc.integer({ min: 0, max: 30 }) }), { maxLength: 12 });
     fc.assert(
-      fc.property(fc.constantFrom(...COMMAND_STATUSES), fc.array(step), (first, steps) => {
-        let command: Command = { ...QUEUED, status: first };
-        steps.forEach((next, minute) => {
+      fc.property(steps, (sequence) => {
+        let command = QUEUED;
+        let minute = 0;
+        const told: CommandStatus[] = ['queued'];
+        for (const { action: next, wait } of sequence) {
+          minute += wait;
           const before = command;
-          if (next === 'sent') command = sent(before, at(minute));
-          else if (next === 'cancelled') {
-            if (before.status === 'queued') command = cancelled(before);
-            else expect(() => cancelled(before)).toThrow();
+          const now = at(minute);
+          const over = minute >= EXPIRY;
+          const open = rank[before.status] < 3;
+          let expectedStatus: CommandStatus = before.status;
+          let step: Step | null = null;
+          if (next === 'claimed') {
+            if (before.status === 'queued') command = { ...before, claimedUntil: at(minute + 1) };
+            continue;
+          } else if (next === 'sent') {
+            if (before.status === 'queued') expectedStatus = 'sent';
+            step = sent(before, now);
+          } else if (next === 'expired') {
+            if (open && over) expectedStatus = 'expired';
+            step = expired(before, now);
+          } else if (next === 'cancelled') {
+            const free = before.claimedUntil === null || before.claimedUntil <= now;
+            if (before.status === 'queued' && free) {
+              expectedStatus = 'cancelled';
+              step = cancelled(before, now);
+            } else expect(() => cancelled(before, now)).toThrow(notCancellable);
           } else {
-            command = answered(before, response(next.status, next.result), at(minute));
-            expect(answered(command, response(next.status, next.result), at(minute + 1))).toEqual(command);
+            if (open && over) expectedStatus = 'expired';
+            else if (open && rank[next.status] > rank[before.status]) expectedStatus = next.status;
+            step = answered(before, response(next.status, next.result), now);
+            const ended = expectedStatus === 'expired' || expectedStatus === 'cancelled';
+            expect(step.command.lateResponse).toBe(
+              ended && before.completedAt === null ? next.status : before.lateResponse,
+            );
           }
-          expect([before.status, ...forward[before.status]]).toContain(command.status);
+          command = after(before, step);
+          told.push(...(step?.entered ?? []));
+          expect(command.status).toBe(expectedStatus);
+          expect(told.at(-1)).toBe(expectedStatus);
+          if (command.status !== 'queued') expect(command.claimedUntil).toBeNull();
+          expect(told.includes('sent') && command.sentAt === null).toBe(false);
           if (before.completedAt !== null) {
             const { completedAt, result, error } = before;
             expect(command).toMatchObject({ completedAt, result, error });
           }
-        });
+        }
+        expect(new Set(told).size).toBe(told.length);
+        expect(told.map((status) => rank[status])).toEqual(told.map((status) => rank[status]).sort());
       }),
+      { numRuns: 2_000 },
     );
   });
 });
 
-describe('commandEvent', () => {
-  it('tells of the new status and of what the device reported', () => {
-    const failed = answered(sent(QUEUED, at(1)), response('failed'), at(2));
-    expect(commandEvent(failed, { tenant: 'default', patientId: 1 }, at(2))).toMatchObject({
-      type: 'command.failed',
-      deviceId: 'device_123',
-      patientId: 1,
-      time: '2024-01-23T10:02:00.000Z',
-      data: {
-        command_id: QUEUED.commandId,
-        command: 'start_monitoring',
-        status: 'failed',
-        error: 'no battery',
+describe('commandEvents', () => {
+  it('tell of each status that was entered, under an id of its own, and of what the device reported', () => {
+    const owner = { tenant: 'default', patientId: 1 };
+    const data = { command_id: QUEUED.commandId, command: 'start_monitoring' };
+    const common = { deviceId: 'device_123', ...owner, time: '2024-01-23T10:02:00.000Z' };
+    expect(commandEvents(answered(QUEUED, response('failed', { code: 7 }), at(2)), owner, at(2))).toEqual([
+      { ...common, id: `${QUEUED.commandId}.sent`, type: 'command.sent', data: { ...data, status: 'sent' } },
+      {
+        ...common,
+        id: `${QUEUED.commandId}.failed`,
+        type: 'command.failed',
+        data: { ...data, status: 'failed', result: { code: 7 }, error: 'no battery' },
       },
-    });
+    ]);
   });
 });

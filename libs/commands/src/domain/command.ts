@@ -15,6 +15,9 @@ export const COMMAND_STATUSES = [
 ] as const;
 export type CommandStatus = (typeof COMMAND_STATUSES)[number];
 
+/** What a device can say of a command. */
+export type ResponseStatus = Extract<CommandStatus, 'acknowledged' | 'completed' | 'failed'>;
+
 /** An order to a device and what became of it. */
 export interface Command {
   readonly id: number;
@@ -31,20 +34,34 @@ export interface Command {
   readonly expiresAt: Date;
   readonly result: unknown;
   readonly error: string | null;
+  /** Times it was taken up to be handed to the broker. */
   readonly attempts: number;
+  /** What the device said last once the command was expired or cancelled; null: it said nothing then. */
+  readonly lateResponse: ResponseStatus | null;
+  /** Until then somebody is handing it to the broker; null: nobody is. */
+  readonly claimedUntil: Date | null;
 }
 
 /** What a device answers. */
 export interface CommandResponse {
   readonly commandId: string;
-  readonly status: 'acknowledged' | 'completed' | 'failed';
+  readonly status: ResponseStatus;
   readonly result: unknown;
   readonly error: string | null;
 }
 
+/** What something made of a command. */
+export interface Step {
+  readonly command: Command;
+  /** The statuses it went through, in order: each is told of. */
+  readonly entered: readonly CommandStatus[];
+}
+
+/** Commands a device may have been sent without having answered: the next waits. */
+export const MAX_IN_FLIGHT = 10;
+
 const NEXT: Readonly<Record<CommandStatus, readonly CommandStatus[]>> = {
   queued: ['sent', 'expired', 'cancelled'],
-  // The response may overtake the record of the sending.
   sent: ['acknowledged', 'completed', 'failed', 'expired'],
   acknowledged: ['completed', 'failed', 'expired'],
   completed: [],
@@ -60,46 +77,93 @@ function canBecome(from: CommandStatus, to: CommandStatus): boolean {
   return NEXT[from].includes(to);
 }
 
-/** The broker took the command. One that was answered or ended meanwhile keeps its status. */
-export function sent(command: Command, at: Date): Command {
-  const status = canBecome(command.status, 'sent') ? 'sent' : command.status;
-  return { ...command, status, sentAt: at, attempts: command.attempts + 1 };
+/** The one way into a status. What has left the queue is in nobody's hands any more. */
+function enter(command: Command, status: CommandStatus): Command {
+  if (!canBecome(command.status, status)) throw new Error(`a command ${command.status} became ${status}`);
+  return { ...command, status, claimedUntil: null };
+}
+
+/** The broker took the command. One that was answered or ended meanwhile keeps its status. Null: that was known. */
+export function sent(command: Command, at: Date): Step | null {
+  if (canBecome(command.status, 'sent')) {
+    return { command: { ...enter(command, 'sent'), sentAt: at }, entered: ['sent'] };
+  }
+  return command.sentAt ? null : { command: { ...command, sentAt: at }, entered: [] };
 }
 
 /** @throws DomainError conflict/command_not_cancellable once it is on its way or done with. */
-export function cancelled(command: Command): Command {
-  if (!canBecome(command.status, 'cancelled')) {
+export function cancelled(command: Command, at: Date): Step {
+  const onItsWay = command.claimedUntil !== null && command.claimedUntil > at;
+  if (!canBecome(command.status, 'cancelled') || onItsWay) {
     throw new DomainError(
       'conflict',
       'command_not_cancellable',
-      `The command is ${command.status}; only a queued one can be cancelled.`,
+      `The command is ${onItsWay ? 'on its way to the broker' : command.status}; only a queued one can be cancelled.`,
     );
   }
-  return { ...command, status: 'cancelled' };
+  return { command: enter(command, 'cancelled'), entered: ['cancelled'] };
+}
+
+/** Ends a command whose time is over; null for one that has time left or has ended. */
+export function expired(command: Command, at: Date): Step | null {
+  if (at < command.expiresAt || !canBecome(command.status, 'expired')) return null;
+  return { command: enter(command, 'expired'), entered: ['expired'] };
 }
 
 /**
  * What a response makes of a command. One that comes late, or again, does not change the status the ledger shows;
- * what the device reports is recorded all the same, once.
+ * what the device reports is recorded all the same, once. Late is what comes when the command's time is over, whether or
+ * not that was noticed before.
  */
-export function answered(command: Command, response: CommandResponse, at: Date): Command {
-  const final = response.status !== 'acknowledged';
-  const recorded: Command = {
+export function answered(current: Command, response: CommandResponse, at: Date): Step {
+  const over = expired(current, at);
+  const command = over?.command ?? current;
+  const entered: CommandStatus[] = [...(over?.entered ?? [])];
+  const late = command.status === 'expired' || command.status === 'cancelled';
+  let recorded: Command = {
     ...command,
     acknowledgedAt: command.acknowledgedAt ?? at,
-    ...(final &&
+    ...(response.status !== 'acknowledged' &&
       command.completedAt === null && { completedAt: at, result: response.result, error: response.error }),
+    // The first report stands; an acknowledgement is none yet.
+    ...(late && command.completedAt === null && { lateResponse: response.status }),
   };
-  // A device answers only what reached it, so a queued command was sent without our record of it.
-  const from = command.status === 'queued' ? 'sent' : command.status;
-  return canBecome(from, response.status) ? { ...recorded, status: response.status } : recorded;
+  if (recorded.status === 'queued') {
+    // A device answers only what reached it, so it was sent without our record of it.
+    recorded = { ...enter(recorded, 'sent'), sentAt: at };
+    entered.push('sent');
+  }
+  if (canBecome(recorded.status, response.status)) {
+    recorded = enter(recorded, response.status);
+    entered.push(response.status);
+  }
+  return { command: recorded, entered };
 }
 
-/** The event that tells of a command's new status. */
-export function commandEvent(command: Command, { tenant, patientId }: Ownership, at: Date): DomainEvent {
-  const type: EventType = `command.${command.status}`;
+/** The events that tell of the statuses a command went through. */
+export function commandEvents(
+  { command, entered }: Step,
+  owner: Ownership,
+  at: Date,
+): readonly DomainEvent[] {
+  return entered.map((status) => commandEvent(command, status, owner, at));
+}
+
+/**
+ * The event that tells of a status a command has entered. A status is entered once, so that makes the event's id: told
+ * again, it is known.
+ */
+export function commandEvent(
+  command: Command,
+  status: CommandStatus,
+  { tenant, patientId }: Ownership,
+  at: Date,
+): DomainEvent {
+  const type: EventType = `command.${status}`;
+  // What was reported belongs to the status it made.
+  const reported = status === 'completed' || status === 'failed';
   return {
-    id: crypto.randomUUID(),
+    id: `${command.commandId}.${status}`,
     type,
     deviceId: command.deviceId,
     tenant,
@@ -108,9 +172,9 @@ export function commandEvent(command: Command, { tenant, patientId }: Ownership,
     data: {
       command_id: command.commandId,
       command: command.command,
-      status: command.status,
-      ...(command.result !== null && { result: command.result }),
-      ...(command.error !== null && { error: command.error }),
+      status,
+      ...(reported && command.result !== null && { result: command.result }),
+      ...(reported && command.error !== null && { error: command.error }),
     },
   };
 }

@@ -1,46 +1,71 @@
-import type { Command } from '../domain/command.js';
+import type { Command, Step } from '../domain/command.js';
+
+/** A caller's own name for an order, so that asking again does not order again. */
+export interface Idempotency {
+  readonly key: string;
+  /** Digest of what was ordered. */
+  readonly digest: string;
+}
 
 export type NewCommand = Pick<
   Command,
   'commandId' | 'deviceId' | 'command' | 'parameters' | 'createdBy' | 'createdAt' | 'expiresAt'
->;
+> & { readonly idempotency: Idempotency | null };
+
+/** What is to be changed together. */
+export type Selection =
+  | { readonly commandIds: readonly string[] }
+  /** Open commands whose time is over at that moment; not all of them when they are many. */
+  | { readonly overAt: Date }
+  /** Queued for devices that are decommissioned, and not in anybody's hands. */
+  | 'undeliverable';
 
 /** The command ledger. All methods reject with a database error while the database is away. */
 export abstract class CommandRepository {
-  abstract insert(command: NewCommand): Promise<Command>;
+  /**
+   * Enters a command, unless the same caller has entered one for this device under the same idempotency key.
+   * @returns the new one, or the earlier one with the digest it was entered with.
+   */
+  abstract insert(
+    command: NewCommand,
+  ): Promise<{ readonly command: Command; readonly earlier: string | null }>;
 
   abstract find(deviceId: string, commandId: string): Promise<Command | null>;
-
-  /** The device a command was given to, or null when there is no such command. */
-  abstract deviceOf(commandId: string): Promise<string | null>;
 
   /** A page of a device's commands, newest first, starting behind `beforeId`. */
   abstract list(deviceId: string, beforeId: number | null, limit: number): Promise<readonly Command[]>;
 
-  /** Changes a command under a row lock. @returns it as it now is, or null when there is none. */
-  abstract update(
-    deviceId: string,
-    commandId: string,
-    change: (command: Command) => Command,
-  ): Promise<Command | null>;
+  /**
+   * Loads commands under row locks, lets `change` decide on each, and stores what it returns, all in one transaction.
+   * @param change returns null to leave a command as it is.
+   * @returns what was changed. @throws what `change` throws; nothing is changed then.
+   */
+  abstract change(selection: Selection, change: (command: Command) => Step | null): Promise<readonly Step[]>;
 
   /**
-   * Takes the device's oldest queued command that has not expired, under a row lock that other replicas skip,
-   * has `send` do it, and stores what that returns.
-   * @returns the stored command, or null when none is queued (or another replica is at it).
+   * Takes up, for each of the devices that is online, the oldest of its queued commands, as many as it may still have
+   * in flight. A device whose queue somebody else is at is left out, as is one whose oldest command somebody else has
+   * taken up. Nothing stays locked: a claim that is neither {@link release}d nor followed by a change of status lapses.
+   * @param claim a name for all that is taken up now.
+   * @returns the commands in their order.
    */
-  abstract sendNext(
-    deviceId: string,
-    now: Date,
-    send: (command: Command) => Promise<Command>,
-  ): Promise<Command | null>;
+  abstract claim(claim: string, deviceIds: readonly string[], now: Date): Promise<readonly Command[]>;
+
+  /**
+   * Stores what was decided on commands of a claim as they were taken up, unless something has become of them since.
+   * @returns the ids of those that were stored.
+   */
+  abstract settle(claim: string, steps: readonly Step[]): Promise<readonly string[]>;
+
+  /** Says of claims that somebody is still at them. */
+  abstract renew(claims: readonly string[]): Promise<void>;
+
+  /** Puts back what of a claim is still queued. */
+  abstract release(claim: string): Promise<void>;
 
   /** Online devices with something queued. */
   abstract devicesToServe(now: Date): Promise<readonly string[]>;
-
-  /** Cancels what is queued for devices that are decommissioned. @returns the commands, as they now are. */
-  abstract cancelUndeliverable(): Promise<readonly Command[]>;
-
-  /** Ends commands whose time is over. @returns them, as they now are. */
-  abstract expire(now: Date): Promise<readonly Command[]>;
 }
+
+/** How long a claim holds without being renewed. */
+export const CLAIM_LEASE_MS = 10_000;

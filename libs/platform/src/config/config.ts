@@ -75,6 +75,7 @@ export abstract class Config {
   /** Percent. */
   abstract readonly batteryLow: number;
   abstract readonly commandExpiresAfter: number;
+  abstract readonly commandsAllowCustom: boolean;
   abstract readonly webSocket: {
     readonly allowAnonymous: boolean;
     readonly allowedOrigins: readonly string[];
@@ -229,6 +230,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     deviceOfflineAfter: values.DEVICE_OFFLINE_AFTER,
     batteryLow: values.BATTERY_LOW,
     commandExpiresAfter: values.COMMAND_EXPIRES_AFTER,
+    commandsAllowCustom: values.COMMANDS_ALLOW_CUSTOM,
     webSocket: {
       allowAnonymous: values.WS_ALLOW_ANONYMOUS ?? embeddedDefault,
       allowedOrigins: values.WS_ALLOWED_ORIGINS,

@@ -198,6 +198,11 @@ export const VARIABLES = {
     integer(0, 100),
   ),
   COMMAND_EXPIRES_AFTER: variable('1h', 'time a command has to be completed when it names none', duration),
+  COMMANDS_ALLOW_CUSTOM: variable(
+    'false',
+    'true: commands and parameters that the catalogue does not know are sent, too',
+    boolean,
+  ),
   WS_ALLOW_ANONYMOUS: variable(
     '',
     'true lets WebSocket clients in without a token; unset: true only with both servers embedded and a loopback HOST',

@@ -15,6 +15,7 @@ import { CompactReadings1764100000000 } from './migrations/1764100000000-compact
 import { PatientSince1764200000000 } from './migrations/1764200000000-patient-since.js';
 import { Tenants1764205000000 } from './migrations/1764205000000-tenants.js';
 import { AuditLog1764210000000 } from './migrations/1764210000000-audit-log.js';
+import { CommandDispatch1764300000000 } from './migrations/1764300000000-command-dispatch.js';
 import { StatusHistory1764310000000 } from './migrations/1764310000000-status-history.js';
 
 /** Replicas that start together migrate one after the other under this advisory lock. */
@@ -74,6 +75,7 @@ export class Database {
         PatientSince1764200000000,
         Tenants1764205000000,
         AuditLog1764210000000,
+        CommandDispatch1764300000000,
         StatusHistory1764310000000,
       ],
       synchronize: false,

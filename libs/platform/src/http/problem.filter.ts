@@ -18,6 +18,7 @@ const STATUS_OF_KIND: Readonly<Record<DomainErrorKind, number>> = {
   invalid: 400,
   not_found: 404,
   conflict: 409,
+  unprocessable: 422,
   forbidden: 403,
   unavailable: 503,
 };

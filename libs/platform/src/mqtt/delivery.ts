@@ -13,6 +13,8 @@ export interface Delivery {
   readonly duplicate: boolean;
   /** A message the broker had kept, sent because of the subscription rather than just published. */
   readonly retained: boolean;
+  /** MQTT 5: {@link correlationDataOf} reads them; null: there are none. */
+  readonly properties?: Buffer | null;
   /** Acknowledges it. Call once what it says is committed, and never before. Calling it again does nothing. */
   ack(): void;
 }

@@ -1,8 +1,8 @@
 import { Injectable, Logger } from '@nestjs/common';
-import { MqttClient, type IClientPublishOptions } from 'mqtt';
+import { MqttClient } from 'mqtt';
 import { Config } from '../config/config.js';
 import { clientOptions, ConnectionComplaint, openSocket, sayGoodbye } from './client-options.js';
-import { FIRST_LANE_ID, PublishLane, type Outgoing } from './publish-lane.js';
+import { PASSING, PublishLane, type Outgoing } from './publish-lane.js';
 import { PublishTap } from './publish-tap.js';
 
 const RECONNECT_MS = 1_000;
@@ -20,12 +20,12 @@ export interface PublisherStatus {
   readonly brokerDropped: number | null;
 }
 
-/** Packet ids for what the client library sends itself: the others are the lane's. */
+/** Packet ids for what the client library sends itself: the others are the lanes'. */
 class LowMessageIds {
   private last = 0;
 
   allocate(): number {
-    this.last = this.last + 1 < FIRST_LANE_ID ? this.last + 1 : 1;
+    this.last = this.last + 1 < PASSING.firstId ? this.last + 1 : 1;
     return this.last;
   }
 
@@ -47,12 +47,14 @@ class LowMessageIds {
 }
 
 /**
- * How many messages the lane may have unacknowledged: what the broker accepts (MQTT 5, section 3.2.2.3.3), less a share
- * for commands.
+ * How many messages a lane may have unacknowledged: its share of what the broker accepts (MQTT 5, section 3.2.2.3.3).
  */
-function laneWindow(receiveMaximum = LANE_WINDOW): number {
-  return Math.max(1, Math.min(LANE_WINDOW, Math.floor(receiveMaximum * 0.75)));
+function laneWindow(share: number, receiveMaximum = LANE_WINDOW): number {
+  return Math.max(1, Math.min(LANE_WINDOW, Math.floor(receiveMaximum * share)));
 }
+
+const SHARE_OF_EVENTS = 0.7;
+const SHARE_OF_COMMANDS = 0.25;
 
 /** The client id of the publishing connection. */
 function publisherClientId(config: Config): string {
@@ -68,24 +70,30 @@ export class MqttPublisher {
   private readonly logger = new Logger('MqttPublisher');
   private readonly connectedListeners: (() => void)[] = [];
   private client: MqttClient | undefined;
-  private waiting = 0;
   private droppedBefore: number | null = null;
   private dropped: number | null = null;
 
   private pumping = false;
-  private readonly lane: PublishLane;
+  private readonly events: PublishLane;
+  private readonly commands: PublishLane;
 
   constructor(private readonly config: Config) {
-    this.lane = new PublishLane(config.mqtt.protocolVersion, () =>
+    const { protocolVersion } = config.mqtt;
+    this.events = new PublishLane(protocolVersion, () =>
       this.logger.error(
         'An event is larger than what the broker accepts, even reduced: it was not published',
       ),
+    );
+    this.commands = new PublishLane(
+      protocolVersion,
+      () => this.logger.error('A command is larger than what the broker accepts: it is not published'),
+      PASSING,
     );
   }
 
   /** Begins to connect; it may take for ever. */
   open(): void {
-    const { config, lane } = this;
+    const { config, events, commands } = this;
     const { protocolVersion } = config.mqtt;
     let tap: PublishTap | undefined;
     const client = new MqttClient(
@@ -115,20 +123,28 @@ export class MqttPublisher {
       complaint.reset();
       if (!config.mqtt.embedded) client.subscribe(DROPPED_TOPIC, { qos: 0 });
       const connection = tap;
-      lane.connected(
-        laneWindow(properties?.receiveMaximum),
-        (frames) => void connection?.write(frames),
-        properties?.maximumPacketSize,
-      );
+      for (const [lane, share] of [
+        [events, SHARE_OF_EVENTS],
+        [commands, SHARE_OF_COMMANDS],
+      ] as const) {
+        lane.connected(
+          laneWindow(share, properties?.receiveMaximum),
+          (frames) => void connection?.write(frames),
+          properties?.maximumPacketSize,
+        );
+      }
       for (const listener of this.connectedListeners) listener();
     });
-    client.on('close', () => lane.disconnected());
+    client.on('close', () => {
+      events.disconnected();
+      commands.disconnected();
+    });
   }
 
   get status(): PublisherStatus {
     return {
       connected: this.client?.connected ?? false,
-      waiting: this.waiting + this.lane.waiting,
+      waiting: this.events.waiting + this.commands.waiting,
       brokerDropped: this.dropped,
     };
   }
@@ -139,18 +155,14 @@ export class MqttPublisher {
   }
 
   /**
-   * Publishes at QoS 1. Resolves when the broker has taken the message; while the broker is away it waits,
-   * and goes out at the next connection.
-   * @throws when the connection is being closed for good.
+   * Publishes messages at QoS 1, in their order, on the connection that stands now and on no other: whoever keeps them
+   * says whether, and when, they go out again. A client library would send them again at the next connection, whatever
+   * became of them meanwhile.
+   * @returns for each whether the broker has taken it, once that is known or the connection has ended.
+   * @throws when no connection stands.
    */
-  async publish(topic: string, payload: string, options: IClientPublishOptions = {}): Promise<void> {
-    if (!this.client) throw new Error('the MQTT connection is not open');
-    this.waiting += 1;
-    try {
-      await this.client.publishAsync(topic, payload, { ...options, qos: 1 });
-    } finally {
-      this.waiting -= 1;
-    }
+  async publishNow(messages: readonly Outgoing[]): Promise<readonly boolean[]> {
+    return this.commands.publishEach(messages);
   }
 
   /**
@@ -159,23 +171,26 @@ export class MqttPublisher {
    * @throws when the broker refuses one, or the connection is being closed for good.
    */
   async publishAll(messages: readonly Outgoing[]): Promise<void> {
-    await this.lane.publish(messages);
+    await this.events.publish(messages);
   }
 
   async close(): Promise<void> {
     const { client } = this;
-    this.lane.close();
+    this.events.close();
+    this.commands.close();
     if (client) await sayGoodbye(client);
   }
 
   /** What arrives together is made room for together. */
   private acknowledged(packetId: number, reason: number): boolean {
-    if (!this.lane.acknowledged(packetId, reason)) return false;
+    const { events, commands } = this;
+    if (!events.acknowledged(packetId, reason) && !commands.acknowledged(packetId, reason)) return false;
     if (!this.pumping) {
       this.pumping = true;
       queueMicrotask(() => {
         this.pumping = false;
-        this.lane.pump();
+        events.pump();
+        commands.pump();
       });
     }
     return true;

@@ -23,6 +23,7 @@ class TakenDelivery implements Delivery {
   readonly packetId: number;
   readonly duplicate: boolean;
   readonly retained: boolean;
+  readonly properties: Buffer | null;
   private done = false;
 
   constructor(
@@ -37,6 +38,7 @@ class TakenDelivery implements Delivery {
     this.packetId = publish.packetId;
     this.duplicate = publish.duplicate;
     this.retained = publish.retained;
+    this.properties = publish.properties;
     gate.enter(this.payload.length);
   }
 

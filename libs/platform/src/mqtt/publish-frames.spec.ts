@@ -7,6 +7,7 @@ import {
   repliesOf,
   type Publish,
 } from './publish-frames.js';
+import { correlationDataOf } from './publish-properties.js';
 
 /** Reads a stream of bytes in the given pieces. */
 function readAll(
@@ -70,7 +71,12 @@ describe.each([4, 5] as const)('PublishFrames, protocol version %i', (version) =
         const packets = items.map((item): Packet => ('cmd' in item ? item : { cmd: 'publish', ...item }));
         const { publishes, others } = readAll(version, Buffer.concat(packets.map(encode)), cuts);
         const expected = packets.filter((packet): packet is IPublishPacket => packet.cmd === 'publish');
-        expect(publishes).toEqual(
+        expect(
+          publishes.map(({ properties, ...rest }) => ({
+            ...rest,
+            correlation: properties && correlationDataOf(properties),
+          })),
+        ).toEqual(
           expected.map((packet) => ({
             topic: packet.topic,
             payload: packet.payload,
@@ -79,6 +85,7 @@ describe.each([4, 5] as const)('PublishFrames, protocol version %i', (version) =
               (packet.qos === 2 ? 0x5002_0000 : 0x4002_0000) + (packet.qos > 0 ? (packet.messageId ?? 0) : 0),
             duplicate: packet.dup,
             retained: packet.retain,
+            correlation: (version === 5 && packet.properties?.correlationData?.toString()) || null,
           })),
         );
         expect(Buffer.concat(others)).toEqual(
@@ -107,6 +114,7 @@ describe.each([4, 5] as const)('PublishFrames, protocol version %i', (version) =
         reply: 0x4002_0102,
         duplicate: true,
         retained: false,
+        properties: null,
       },
     ]);
   });

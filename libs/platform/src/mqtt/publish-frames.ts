@@ -9,6 +9,8 @@ export interface Publish {
   readonly reply: number;
   readonly duplicate: boolean;
   readonly retained: boolean;
+  /** MQTT 5: its properties, behind their length; null: it has none. */
+  readonly properties: Buffer | null;
 }
 
 /** What a broker sent is no MQTT; the connection can't be read any further. */
@@ -25,6 +27,7 @@ const PUBACK = 0x4002_0000;
 const PUBREC = 0x5002_0000;
 const PUBCOMP = 0x7002_0000;
 const PUBREL_HEADER = 0x62;
+const NO_PROPERTIES = Buffer.alloc(0);
 const MAX_LENGTH_BYTES = 4;
 
 /**
@@ -113,7 +116,13 @@ export class PublishFrames {
       // [MQTT-2.3.1-1], [MQTT-2.2.1-3]
       if (packetId === 0) throw new MalformedFrameError('the packet id 0');
     }
-    if (this.version === 5) at = endOfProperties(bytes, at, end);
+    let properties: Buffer | null = null;
+    if (this.version === 5) {
+      const start = startOfProperties(bytes, at, end);
+      at = start.at + start.length;
+      if (at > end) throw new MalformedFrameError('properties longer than their PUBLISH');
+      if (start.length > 0) properties = bytes.subarray(start.at, at);
+    }
     return {
       topic,
       payload: bytes.subarray(at, end),
@@ -121,15 +130,16 @@ export class PublishFrames {
       reply: (qos === 2 ? PUBREC : PUBACK) + packetId,
       duplicate: (header & 8) !== 0,
       retained: (header & 1) !== 0,
+      properties,
     };
   }
 }
 
 /**
- * Skips the properties (MQTT 5, section 3.3.2.3). None of them changes what a measurement is; a topic alias, the one that
- * would matter, is only used by brokers that were offered some.
+ * Where the properties begin (MQTT 5, section 3.3.2.3), and how long they are. They are not read here: none of them changes
+ * what a measurement is; a topic alias, the one that would matter, is only used by brokers that were offered some.
  */
-function endOfProperties(bytes: Buffer, from: number, end: number): number {
+function startOfProperties(bytes: Buffer, from: number, end: number): { at: number; length: number } {
   let length = 0;
   let at = from;
   for (let shift = 0; ; shift += 7) {
@@ -140,8 +150,7 @@ function endOfProperties(bytes: Buffer, from: number, end: number): number {
     length |= (digit & 0x7f) << shift;
     if (digit < 0x80) break;
   }
-  if (at + length > end) throw new MalformedFrameError('properties longer than their PUBLISH');
-  return at + length;
+  return { at, length };
 }
 
 /** Answers to PUBLISHes ({@link Publish.reply}) as they go out. */
@@ -162,8 +171,8 @@ export function replyToPubrel(packet: Buffer): Buffer | null {
 }
 
 /**
- * A PUBLISH of QoS 1 to be written (section 3.3), in MQTT 5 without properties. Counting the bytes of a text takes as long
- * as writing it: they are counted once.
+ * A PUBLISH of QoS 1 to be written (section 3.3). Counting the bytes of a text takes as long as writing it: they are
+ * counted once.
  */
 export class OutgoingPublish {
   private readonly topicLength: number;
@@ -175,10 +184,13 @@ export class OutgoingPublish {
     private readonly payload: string,
     private readonly packetId: number,
     private readonly version: 4 | 5,
+    /** As they stand behind their length; not for MQTT 3.1.1, which has none. */
+    private readonly properties: Buffer = NO_PROPERTIES,
   ) {
     this.topicLength = Buffer.byteLength(topic);
     this.payloadLength = Buffer.byteLength(payload);
-    this.remaining = 2 + this.topicLength + 2 + (version === 5 ? 1 : 0) + this.payloadLength;
+    const propertyBytes = version === 5 ? lengthBytes(properties.length) + properties.length : 0;
+    this.remaining = 2 + this.topicLength + 2 + propertyBytes + this.payloadLength;
   }
 
   /** Bytes it takes. */
@@ -189,22 +201,27 @@ export class OutgoingPublish {
   /** @returns where the next may begin. */
   writeTo(bytes: Buffer, from: number): number {
     bytes[from] = 0x32;
-    let at = from + 1;
-    for (let rest = this.remaining; ;) {
-      const digit = rest & 0x7f;
-      rest >>>= 7;
-      bytes[at] = rest > 0 ? digit | 0x80 : digit;
-      at += 1;
-      if (rest === 0) break;
-    }
+    let at = writeLength(bytes, this.remaining, from + 1);
     at = bytes.writeUInt16BE(this.topicLength, at);
     at += bytes.write(this.topic, at, this.topicLength);
     at = bytes.writeUInt16BE(this.packetId, at);
     if (this.version === 5) {
-      bytes[at] = 0;
-      at += 1;
+      at = writeLength(bytes, this.properties.length, at);
+      at += this.properties.copy(bytes, at);
     }
     return at + bytes.write(this.payload, at, this.payloadLength);
+  }
+}
+
+/** Writes a variable byte integer (MQTT 5, section 1.5.5). @returns where what follows may begin. */
+function writeLength(bytes: Buffer, length: number, from: number): number {
+  let at = from;
+  for (let rest = length; ;) {
+    const digit = rest & 0x7f;
+    rest >>>= 7;
+    bytes[at] = rest > 0 ? digit | 0x80 : digit;
+    at += 1;
+    if (rest === 0) return at;
   }
 }
 

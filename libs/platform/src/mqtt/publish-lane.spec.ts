@@ -1,6 +1,8 @@
 import fc from 'fast-check';
-import { parser, type IPublishPacket } from 'mqtt-packet';
-import { FIRST_LANE_ID, PublishLane } from './publish-lane.js';
+import { generate, parser, type IPublishPacket } from 'mqtt-packet';
+import { PublishFrames } from './publish-frames.js';
+import { LASTING, PASSING, PublishLane } from './publish-lane.js';
+import { correlationDataOf, encodeProperties } from './publish-properties.js';
 
 /** A connection's other end: what was written, read by a packet library. */
 function broker(version: 4 | 5): { received: IPublishPacket[]; write: (frames: Buffer) => void } {
@@ -79,8 +81,8 @@ describe.each([4, 5] as const)('PublishLane, protocol version %i', (version) => 
 
   it('leaves acknowledgements of others alone, and ignores those it does not wait for', () => {
     const lane = new PublishLane(version);
-    expect(lane.acknowledged(FIRST_LANE_ID - 1, 0)).toBe(false);
-    expect(lane.acknowledged(FIRST_LANE_ID, 0)).toBe(true);
+    expect(lane.acknowledged(LASTING.firstId - 1, 0)).toBe(false);
+    expect(lane.acknowledged(LASTING.firstId, 0)).toBe(true);
   });
 
   it('fails what the broker refuses', async () => {
@@ -140,8 +142,143 @@ describe.each([4, 5] as const)('PublishLane, protocol version %i', (version) => 
       received.length = 0;
       void lane.publish(numbered(1, index)).catch(() => undefined);
       const id = received[0]?.messageId ?? 0;
-      if (id === first?.messageId || id < FIRST_LANE_ID) throw new Error(`id ${id} given out at ${index}`);
+      if (id === first?.messageId || id < LASTING.firstId) throw new Error(`id ${id} given out at ${index}`);
       lane.acknowledged(id, 0);
     }
+  });
+});
+
+describe.each([4, 5] as const)('a PublishLane that keeps nothing, protocol version %i', (version) => {
+  const laneOf = (onUnsendable?: () => void): PublishLane => new PublishLane(version, onUnsendable, PASSING);
+
+  it('says of each message whether the broker has taken it', async () => {
+    const lane = laneOf();
+    const { received, write } = broker(version);
+    lane.connected(2, write);
+    const outcome = lane.publishEach(numbered(4));
+    lane.acknowledged(received[0]?.messageId ?? 0, 0);
+    lane.acknowledged(received[1]?.messageId ?? 0, 0x87);
+    lane.pump();
+    lane.acknowledged(received[2]?.messageId ?? 0, 0x10);
+    lane.disconnected();
+    expect(await outcome).toEqual([true, false, true, false]);
+  });
+
+  it('sends nothing on a later connection, and nothing without one', async () => {
+    const lane = laneOf();
+    await expect(lane.publishEach(numbered(1))).rejects.toThrow('no connection');
+    const first = broker(version);
+    lane.connected(1, first.write);
+    const outcome = lane.publishEach(numbered(2));
+    lane.disconnected();
+    const second = broker(version);
+    lane.connected(10, second.write);
+    expect(await outcome).toEqual([false, false]);
+    expect(second.received).toEqual([]);
+    expect(lane.waiting).toBe(0);
+  });
+
+  it('refuses what is larger than the broker accepts', async () => {
+    let unsendable = 0;
+    const lane = laneOf(() => (unsendable += 1));
+    const { received, write } = broker(version);
+    lane.connected(10, write, 50);
+    const outcome = lane.publishEach([{ topic: 't', payload: 'x'.repeat(100) }, ...numbered(1)]);
+    lane.acknowledged(received[0]?.messageId ?? 0, 0);
+    expect({ outcome: await outcome, unsendable }).toEqual({ outcome: [false, true], unsendable: 1 });
+  });
+
+  it('gives out ids that are not those of the other lane', () => {
+    const lane = laneOf();
+    const lasting = new PublishLane(version);
+    const { received, write } = broker(version);
+    lane.connected(30_000, write);
+    lasting.connected(30_000, write);
+    void lane.publishEach(numbered(16_000));
+    void lasting.publish(numbered(16_000));
+    expect(new Set(received.map(({ messageId }) => messageId)).size).toBe(32_000);
+    const claimed = received.map(({ messageId = 0 }) =>
+      [lane, lasting].filter((each) => each.acknowledged(messageId, 0)),
+    );
+    expect(claimed.filter((lanes) => lanes.length !== 1)).toEqual([]);
+  });
+});
+
+describe('properties', () => {
+  it('are written as a packet library reads them', () => {
+    const text = fc.string({ maxLength: 300, unit: 'grapheme' }).filter((value) => !value.includes('\0'));
+    fc.assert(
+      fc.property(
+        fc.record({
+          messageExpiryInterval: fc.integer({ min: 1, max: 0xffff_ffff }),
+          contentType: text,
+          responseTopic: text.filter((value) => value !== '' && !/[+#]/.test(value)),
+          correlationData: text,
+          userProperties: fc.dictionary(
+            text.filter((name) => name !== '__proto__'),
+            text,
+            { maxKeys: 3 },
+          ),
+        }),
+        fc.string({ maxLength: 300 }),
+        (properties, payload) => {
+          const lane = new PublishLane(5);
+          const { received, write } = broker(5);
+          lane.connected(1, write);
+          void lane.publish([{ topic: 't', payload, properties: encodeProperties(properties) }]);
+          const [packet] = received;
+          expect(packet?.payload.toString()).toBe(payload);
+          const { userProperties, ...others } = packet?.properties ?? {};
+          expect(others).toEqual({
+            payloadFormatIndicator: true,
+            messageExpiryInterval: properties.messageExpiryInterval,
+            contentType: properties.contentType,
+            responseTopic: properties.responseTopic,
+            correlationData: Buffer.from(properties.correlationData),
+          });
+          expect({ ...userProperties }).toEqual({ ...properties.userProperties });
+          expect(correlationDataOf(encodeProperties(properties))).toBe(properties.correlationData);
+        },
+      ),
+      { numRuns: 50 },
+    );
+  });
+
+  it('tell their correlation data wherever it stands among the others', () => {
+    const others = {
+      payloadFormatIndicator: true,
+      messageExpiryInterval: 7,
+      topicAlias: 3,
+      responseTopic: 'r',
+      userProperties: { a: 'b', c: ['d', 'e'] },
+      subscriptionIdentifier: 300,
+      contentType: 'c',
+    };
+    for (const properties of [others, { ...others, correlationData: Buffer.from('id-1') }]) {
+      const packet = generate(
+        { cmd: 'publish', topic: 't', payload: '', qos: 0, dup: false, retain: false, properties },
+        { protocolVersion: 5 },
+      );
+      let found: Buffer | null = null;
+      new PublishFrames(
+        5,
+        (publish) => (found = publish.properties),
+        () => undefined,
+      ).read(packet);
+      expect(correlationDataOf(found ?? Buffer.alloc(0))).toBe(
+        'correlationData' in properties ? 'id-1' : null,
+      );
+    }
+  });
+
+  it('that are malformed tell none', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 40 }), (bytes) => {
+        const found = correlationDataOf(Buffer.from(bytes));
+        return found === null || typeof found === 'string';
+      }),
+    );
+    expect(correlationDataOf(Buffer.of(9, 0))).toBeNull();
+    expect(correlationDataOf(Buffer.of(9, 0, 5, 1))).toBeNull();
   });
 });

@@ -6,6 +6,8 @@ export interface Outgoing {
   readonly payload: string;
   /** What to send in its place to a broker that does not accept as much. */
   reduced?(maxBytes: number): string;
+  /** MQTT 5 only: {@link encodeProperties}. */
+  readonly properties?: Buffer;
 }
 
 /** Messages handed over together, until the broker has taken the last of them. */
@@ -20,9 +22,19 @@ interface Entry {
   readonly lot: Lot;
 }
 
-/** Packet ids of the lane; those below are the client library's, for the little it sends itself. */
-export const FIRST_LANE_ID = 32_768;
-const LAST_ID = 65_535;
+/** What a lane may use, and what it does with messages whose connection ends. */
+export interface LaneRules {
+  /** Packet ids that nobody else gives out on the same connection. */
+  readonly firstId: number;
+  readonly lastId: number;
+  /** Whether what is not acknowledged goes out again on the next connection; given up otherwise. */
+  readonly keeps: boolean;
+}
+
+/** Messages that must go out, however long that takes. */
+export const LASTING: LaneRules = { firstId: 32_768, lastId: 65_535, keeps: true };
+/** Messages that somebody else keeps: they go out on the connection that stands, or not at all. */
+export const PASSING: LaneRules = { firstId: 16_384, lastId: 32_767, keeps: false };
 /** MQTT 5, section 3.4.2.1: from here on a reason code is a failure. */
 const FIRST_FAILURE = 0x80;
 /** What a PUBLISH of QoS 1 takes besides topic and payload, at most: its header, two lengths and no properties. */
@@ -33,6 +45,7 @@ const FRAME_OVERHEAD = 10;
  * A client library keeps a store and a promise for each.
  *
  * What the broker has not acknowledged when a connection ends goes out again on the next, in its order: at least once.
+ * Unless the lane keeps nothing: then it is for whoever handed it over to say whether it goes out again.
  */
 export class PublishLane {
   /** Waiting for a place in the window, oldest first, from `head` on. */
@@ -43,18 +56,21 @@ export class PublishLane {
   private write: ((frames: Buffer) => void) | undefined;
   private window = 0;
   private maxPacket = Infinity;
-  private lastId: number = LAST_ID;
+  private lastId: number;
   private closed = false;
 
   /**
    * @param version 4 for MQTT 3.1.1, 5 for MQTT 5.
    * @param onUnsendable hears of a message that no packet the broker accepts can hold. It counts as taken: kept, it would
-   * end each connection and hold all others up.
+   * end each connection and hold all others up. In a lane that keeps nothing it is refused.
    */
   constructor(
     private readonly version: 4 | 5,
     private readonly onUnsendable: () => void = () => undefined,
-  ) {}
+    private readonly rules: LaneRules = LASTING,
+  ) {
+    this.lastId = rules.lastId;
+  }
 
   /** Messages the broker has not acknowledged yet. */
   get waiting(): number {
@@ -68,12 +84,30 @@ export class PublishLane {
    */
   async publish(messages: readonly Outgoing[]): Promise<void> {
     if (messages.length === 0) return;
-    if (this.closed) throw closing();
+    this.assertOpen();
     await new Promise<void>((resolve, reject) => {
       const lot: Lot = { left: messages.length, resolve, reject };
       for (const message of messages) this.queue.push({ message, lot });
       this.pump();
     });
+  }
+
+  /**
+   * As {@link publish}, with an answer for each message.
+   * @returns for each whether the broker has taken it.
+   */
+  async publishEach(messages: readonly Outgoing[]): Promise<readonly boolean[]> {
+    if (messages.length === 0) return [];
+    this.assertOpen();
+    const outcomes = messages.map(
+      (message) =>
+        new Promise<boolean>((done) => {
+          const lot: Lot = { left: 1, resolve: () => done(true), reject: () => done(false) };
+          this.queue.push({ message, lot });
+        }),
+    );
+    this.pump();
+    return Promise.all(outcomes);
   }
 
   /**
@@ -84,7 +118,7 @@ export class PublishLane {
    */
   connected(window: number, write: (frames: Buffer) => void, maxPacket = Infinity): void {
     this.maxPacket = maxPacket;
-    this.window = Math.min(window, LAST_ID - FIRST_LANE_ID);
+    this.window = Math.min(window, this.rules.lastId - this.rules.firstId);
     this.write = write;
     this.pump();
   }
@@ -95,6 +129,7 @@ export class PublishLane {
     this.queue = [...this.underWay.values(), ...this.queue.slice(this.head)];
     this.head = 0;
     this.underWay.clear();
+    if (!this.rules.keeps) this.giveUp(new Error('the connection to the broker has ended'));
   }
 
   /**
@@ -103,7 +138,7 @@ export class PublishLane {
    * @returns false when it is none of the lane's.
    */
   acknowledged(packetId: number, reason: number): boolean {
-    if (packetId < FIRST_LANE_ID) return false;
+    if (packetId < this.rules.firstId || packetId > this.rules.lastId) return false;
     const entry = this.underWay.get(packetId);
     if (!entry) return true;
     this.underWay.delete(packetId);
@@ -125,6 +160,7 @@ export class PublishLane {
       const publish = this.publishOf(entry.message, packetId);
       if (!publish) {
         this.onUnsendable();
+        if (!this.rules.keeps) entry.lot.reject(new Error('the broker accepts no message as large'));
         settleOne(entry.lot);
         continue;
       }
@@ -142,14 +178,23 @@ export class PublishLane {
   close(): void {
     this.closed = true;
     this.disconnected();
-    for (const { lot } of this.queue) lot.reject(closing());
+    this.giveUp(closing());
+  }
+
+  private assertOpen(): void {
+    if (this.closed) throw closing();
+    if (!this.rules.keeps && !this.write) throw new Error('there is no connection to the broker');
+  }
+
+  private giveUp(reason: Error): void {
+    for (const { lot } of this.queue) lot.reject(reason);
     this.queue = [];
   }
 
   /** Null when the broker accepts no packet of that size. */
   private publishOf(message: Outgoing, packetId: number): OutgoingPublish | null {
-    const { topic } = message;
-    const whole = new OutgoingPublish(topic, message.payload, packetId, this.version);
+    const { topic, properties } = message;
+    const whole = new OutgoingPublish(topic, message.payload, packetId, this.version, properties);
     if (whole.length <= this.maxPacket) return whole;
     const text = message.reduced?.(this.maxPacket - FRAME_OVERHEAD - Buffer.byteLength(topic));
     if (text === undefined) return null;
@@ -160,7 +205,7 @@ export class PublishLane {
   /** The window is smaller than the ids are many: one is always free. */
   private nextId(): number {
     do {
-      this.lastId = this.lastId >= LAST_ID ? FIRST_LANE_ID : this.lastId + 1;
+      this.lastId = this.lastId >= this.rules.lastId ? this.rules.firstId : this.lastId + 1;
     } while (this.underWay.has(this.lastId));
     return this.lastId;
   }
