@@ -98,6 +98,23 @@ describe('the life of a device', () => {
       expect(body.data).toHaveLength(1);
     });
 
+    it('shows the new patient no command of the time before, and lets it cancel none', async () => {
+      await service.register('scale_handed_on', 'weight_scale', 1);
+      const order = async (): Promise<string> =>
+        (await service.post('/devices/scale_handed_on/command', { command: 'identify' })).body.command_id;
+      const before = await order();
+      await service.patch('/devices/scale_handed_on', { patient_id: 2 });
+      const after = await order();
+      const mine = await as({ scope: 'commands:read commands:send', patient_id: 2 });
+      const path = '/devices/scale_handed_on/commands';
+      const { body } = await service.get(path, mine);
+      expect(body.data.map((command: { command_id: string }) => command.command_id)).toEqual([after]);
+      expect((await service.get(`${path}/${after}`, mine)).status).toBe(200);
+      expect((await service.get(`${path}/${before}`, mine)).body.code).toBe('command_not_found');
+      expect((await service.post(`${path}/${before}/cancel`, {}, mine)).body.code).toBe('command_not_found');
+      expect((await service.read(path)).body.data).toHaveLength(2);
+    });
+
     it.each([
       ['an unknown field', { patient_id: 1, status: 'online' }, 'status'],
       ['the device id', { device_id: 'x' }, 'device_id'],

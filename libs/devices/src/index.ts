@@ -6,6 +6,7 @@ export {
   DEVICE_ID_PATTERN,
   isDeviceId,
   requireInService,
+  shownSince,
   type DeviceIdentity,
   type DeviceType,
 } from './domain/device.js';

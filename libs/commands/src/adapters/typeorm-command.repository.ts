@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { LessThan, type EntityManager } from 'typeorm';
+import { type EntityManager, LessThan, MoreThanOrEqual } from 'typeorm';
 import { Database } from '#platform';
 import { MAX_IN_FLIGHT, type Command, type Step } from '../domain/command.js';
 import {
@@ -125,9 +125,17 @@ export class TypeormCommandRepository extends CommandRepository {
     return row ? toCommand(row) : null;
   }
 
-  async list(deviceId: string, beforeId: number | null, limit: number): Promise<readonly Command[]> {
+  async list(
+    { deviceId, since }: { readonly deviceId: string; readonly since: Date | null },
+    beforeId: number | null,
+    limit: number,
+  ): Promise<readonly Command[]> {
     const rows = await this.database.repository(CommandRow).find({
-      where: { deviceId, ...(beforeId !== null && { id: LessThan(String(beforeId)) }) },
+      where: {
+        deviceId,
+        ...(beforeId !== null && { id: LessThan(String(beforeId)) }),
+        ...(since !== null && { createdAt: MoreThanOrEqual(since) }),
+      },
       order: { id: 'DESC' },
       take: limit,
     });

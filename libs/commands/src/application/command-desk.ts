@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 import { Clock, DomainError, EventBus, type Principal } from '#kernel';
-import { DeviceRegistry, requireInService } from '#devices';
+import { DeviceRegistry, requireInService, shownSince } from '#devices';
 import { cancelled, commandEvents, type Command } from '../domain/command.js';
 import { CommandRules } from '../domain/command-catalogue.js';
 import { CommandRepository, type Idempotency } from '../ports/command.repository.js';
@@ -80,32 +80,42 @@ export class CommandDesk {
 
   /** @throws DomainError not_found/device_not_found or not_found/command_not_found */
   async get(deviceId: string, commandId: string, caller: Principal): Promise<Command> {
-    await this.registry.get(deviceId, caller);
-    return (await this.commands.find(deviceId, commandId)) ?? commandNotFound(commandId);
+    const since = shownSince(await this.registry.get(deviceId, caller), caller);
+    const command = await this.commands.find(deviceId, commandId);
+    return command && isShown(command, since) ? command : commandNotFound(commandId);
   }
 
-  /** A page of a device's commands, newest first. @throws DomainError not_found/device_not_found */
+  /**
+   * A page of a device's commands, newest first. Whoever is confined to a patient sees none of before the device was that
+   * patient's.
+   * @throws DomainError not_found/device_not_found
+   */
   async list(
     deviceId: string,
     beforeId: number | null,
     limit: number,
     caller: Principal,
   ): Promise<readonly Command[]> {
-    await this.registry.get(deviceId, caller);
-    return this.commands.list(deviceId, beforeId, limit);
+    const since = shownSince(await this.registry.get(deviceId, caller), caller);
+    return this.commands.list({ deviceId, since }, beforeId, limit);
   }
 
   /** @throws DomainError not_found/..., conflict/command_not_cancellable */
   async cancel(deviceId: string, commandId: string, caller: Principal): Promise<Command> {
     const device = await this.registry.get(deviceId, caller);
+    const since = shownSince(device, caller);
     const now = this.clock.now();
     const [step] = await this.commands.change({ commandIds: [commandId] }, (command) =>
-      command.deviceId === deviceId ? cancelled(command, now) : null,
+      command.deviceId === deviceId && isShown(command, since) ? cancelled(command, now) : null,
     );
     if (!step) return commandNotFound(commandId);
     this.bus.announce(commandEvents(step, device, now));
     return step.command;
   }
+}
+
+function isShown(command: Command, since: Date | null): boolean {
+  return since === null || command.createdAt >= since;
 }
 
 function commandNotFound(commandId: string): never {

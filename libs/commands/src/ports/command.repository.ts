@@ -32,8 +32,12 @@ export abstract class CommandRepository {
 
   abstract find(deviceId: string, commandId: string): Promise<Command | null>;
 
-  /** A page of a device's commands, newest first, starting behind `beforeId`. */
-  abstract list(deviceId: string, beforeId: number | null, limit: number): Promise<readonly Command[]>;
+  /** A page of a device's commands, newest first, starting behind `beforeId`; those since a moment, where there is one. */
+  abstract list(
+    of: { readonly deviceId: string; readonly since: Date | null },
+    beforeId: number | null,
+    limit: number,
+  ): Promise<readonly Command[]>;
 
   /**
    * Loads commands under row locks, lets `change` decide on each, and stores what it returns, all in one transaction.

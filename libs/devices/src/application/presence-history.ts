@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import type { Principal } from '#kernel';
+import { shownSince } from '../domain/device.js';
 import type { KeptChange } from '../domain/device-events.js';
 import { PresenceRepository } from '../ports/presence.repository.js';
 import { DeviceRegistry } from './device-registry.js';
@@ -24,8 +25,7 @@ export class PresenceHistory {
     limit: number,
     caller: Principal,
   ): Promise<readonly KeptChange[]> {
-    const { patientSince } = await this.registry.get(deviceId, caller);
-    const from = caller.patientId === null ? null : patientSince;
+    const from = shownSince(await this.registry.get(deviceId, caller), caller);
     return this.presences.history({ deviceId, from }, before, limit);
   }
 }

@@ -1,4 +1,4 @@
-import { DomainError } from '#kernel';
+import { DomainError, type Principal } from '#kernel';
 import { cutOff, type Presence, type StatusChange } from './presence.js';
 
 /** The kinds of devices the service knows (seed, "Supported Device Types"). */
@@ -45,6 +45,14 @@ export function amended(device: Device, details: Partial<DeviceDetails>, at: Dat
   if (changed.patientId !== device.patientId) return { ...changed, patientSince: at };
   const same = changed.model === device.model && changed.serialNumber === device.serialNumber;
   return same ? null : changed;
+}
+
+/**
+ * What happened to a device before that moment was another patient's, and is not shown; null: there is no such moment, or
+ * the caller is confined to no patient.
+ */
+export function shownSince(device: Device, caller: Principal): Date | null {
+  return caller.patientId === null ? null : device.patientSince;
 }
 
 /** A device as it shall be, and whether that ends its connection. */
