@@ -98,6 +98,52 @@ describe('the life of a device', () => {
       expect(body.data).toHaveLength(1);
     });
 
+    it('shows the new patient nothing that came in before, though the device dated it later', async () => {
+      await service.register('scale_5', 'weight_scale', 1);
+      await weigh('scale_5', 70, new Date(Date.now() + 240_000).toISOString());
+      await until('the first', async () => (await valuesOf('scale_5', { role: 'admin' })).length === 1);
+      await service.patch('/devices/scale_5', { patient_id: 2 });
+      const mine = { role: 'patient', patient_id: 2 };
+      await weigh('scale_5', 90);
+      await until('the second', async () => (await valuesOf('scale_5', { role: 'admin' })).length === 2);
+      const ahead = encodeURIComponent(new Date(Date.now() + 60_000).toISOString());
+      for (const path of ['data', 'data?max_points=10', 'latest'])
+        expect(await valuesOf('scale_5', mine, path)).toEqual([90]);
+      expect(await valuesOf('scale_5', mine, `data?from=${ahead}`)).toEqual([]);
+      for (const accept of ['text/csv', 'application/x-ndjson']) {
+        const { text } = await service.get('/devices/scale_5/data', { ...(await as(mine)), accept });
+        expect(text).toContain('90');
+        expect(text).not.toContain('70');
+      }
+      const { body } = await service.get(
+        '/devices/scale_5/data?interval=1d&aggregate=max,min',
+        await as(mine),
+      );
+      expect(body.data).toMatchObject([{ min: 90, max: 90 }]);
+    });
+
+    it('tells the new patient nothing that was measured before, whenever it is uploaded', async () => {
+      await service.register('scale_6', 'weight_scale', 1);
+      await service.patch('/devices/scale_6', { patient_id: 2 });
+      const owner = await service.live(`?token=${await service.token({ role: 'patient', patient_id: 2 })}`);
+      await owner.hear('connected');
+      const at = (ago: number): string => new Date(Date.now() - ago).toISOString();
+      const readings = [
+        { metric_type: 'weight', value: 70, unit: 'kg', timestamp: at(60_000) },
+        { metric_type: 'weight', value: 90, unit: 'kg', timestamp: at(0) },
+      ];
+      await device.publishAsync('devices/scale_6/data', JSON.stringify({ readings }), { qos: 1 });
+      const last = await owner.hear('device.data.received', ({ value }) => value === 90);
+      expect(last.data['patient_id']).toBe(2);
+      expect(owner.messages.filter(({ data }) => data['value'] === 70)).toEqual([]);
+      owner.end();
+      const told = await watcher.hear(
+        'device.data.received',
+        ({ value, device_id }) => value === 70 && device_id === 'scale_6',
+      );
+      expect(told.data['patient_id']).toBeNull();
+    });
+
     it.each([
       ['an unknown field', { patient_id: 1, status: 'online' }, 'status'],
       ['the device id', { device_id: 'x' }, 'device_id'],

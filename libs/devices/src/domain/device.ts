@@ -35,7 +35,10 @@ export interface Device {
 export type DeviceDetails = Pick<Device, 'patientId' | 'model' | 'serialNumber'>;
 
 /** Which device it is, whose, and whether it may still send: all that taking a message in depends on. */
-export type DeviceIdentity = Pick<Device, 'deviceId' | 'tenant' | 'patientId' | 'type' | 'decommissionedAt'>;
+export type DeviceIdentity = Pick<
+  Device,
+  'deviceId' | 'tenant' | 'patientId' | 'patientSince' | 'type' | 'decommissionedAt'
+>;
 
 /** What is known of a device's connection. */
 export interface Presence {

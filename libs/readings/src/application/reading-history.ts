@@ -57,19 +57,19 @@ export class ReadingHistory {
 
   /** @throws DomainError not_found/device_not_found */
   async latest(deviceId: string, caller: Principal): Promise<readonly StoredReading[]> {
-    const { from } = await this.visible({ deviceId, order: 'desc' }, caller);
-    return this.readings.latest(deviceId, from);
+    return this.readings.latest(await this.visible({ deviceId, order: 'desc' }, caller));
   }
 
   /**
    * What of a filter the caller may see: whoever is confined to a patient sees nothing that the device measured for
-   * another one before.
+   * another one before. What came in before was, too: the device's clock may be ahead.
    * @throws DomainError not_found/device_not_found
    */
   private async visible(filter: ReadingFilter, caller: Principal): Promise<ReadingFilter> {
     const { patientSince } = await this.registry.get(filter.deviceId, caller);
     if (caller.patientId === null || patientSince === null) return filter;
-    if (filter.from !== undefined && new Date(filter.from) >= patientSince) return filter;
-    return { ...filter, from: patientSince.toISOString() };
+    const since = patientSince.toISOString();
+    const isLater = filter.from !== undefined && new Date(filter.from) >= patientSince;
+    return { ...filter, receivedFrom: since, ...(!isLater && { from: since }) };
   }
 }
