@@ -115,6 +115,10 @@ describe('parseConfig', () => {
     expect(parseConfig({ TRUST_PROXY: text }).http.trustProxy).toEqual(proxies);
   });
 
+  it.each(['development', 'test'])('is not in production with NODE_ENV=%s', (name) => {
+    expect(parseConfig({ NODE_ENV: name })).toEqual(parseConfig({}));
+  });
+
   it('reads a PEM key written on one line', () => {
     expect(parseConfig({ JWT_PUBLIC_KEY: P256.trim().replaceAll('\n', '\\n') }).auth.publicKey).toBe(
       P256.trim(),
@@ -133,6 +137,9 @@ describe('parseConfig', () => {
     ['PORT', '80.5'],
     ['PORT', '0x50'],
     ['LOG_LEVEL', 'loud'],
+    ['NODE_ENV', 'Production'],
+    ['NODE_ENV', 'prod'],
+    ['NODE_ENV', 'live'],
     ['DATABASE_URL', 'mysql://localhost/mqtt_db'],
     ['DATABASE_URL', 'postgresql://localhost:port/mqtt_db'],
     ['MQTT_PROTOCOL_VERSION', '4'],

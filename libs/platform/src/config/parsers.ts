@@ -37,6 +37,15 @@ export const oneOf =
     return found;
   };
 
+/** To the letter: what is nearly right must not pass for something else. */
+export const exactly =
+  <const T extends string>(...choices: readonly T[]) =>
+  (value: string): T => {
+    const found = choices.find((choice) => choice === value);
+    if (found === undefined) throw new Error(`expected ${choices.join(', ')}, in small letters`);
+    return found;
+  };
+
 export const duration = (value: string): number => {
   const ms = parseDuration(value);
   if (ms === null) throw new Error('expected a duration such as 500ms, 30s, 5m, 1h or 7d');

@@ -5,6 +5,7 @@ import {
   port,
   boolean,
   oneOf,
+  exactly,
   duration,
   retention,
   secondsToAnHour,
@@ -149,8 +150,8 @@ export const VARIABLES = {
   DATA_DIR: variable('.data', 'folder for embedded data and development secrets', text),
   NODE_ENV: variable(
     '',
-    'production refuses embedded servers, anonymous access, weak secrets and plaintext transports',
-    optional(text),
+    'development (unset), test or production, which refuses embedded servers, anonymous access, weak secrets and plaintext',
+    optional(exactly('development', 'test', 'production')),
   ),
   ALLOW_INSECURE_TRANSPORT: variable(
     'false',
