@@ -337,6 +337,37 @@ describe('a broker that asks over HTTP', () => {
       }
   });
 
+  it('is answered however often it asks; who guesses its secret is not', async () => {
+    const limited = await Service.prepare({
+      DATABASE_URL: database.url,
+      MQTT_BROKER_HOST: '127.0.0.1',
+      BROKER_ACCESS: 'http',
+      MQTT_HTTP_AUTH_SECRET: SECRET,
+      RATE_LIMIT_PER_IP: '3',
+      RATE_LIMIT_PER_TOKEN: '2',
+    });
+    await limited.launch();
+    const isAnswered = async (): Promise<boolean> =>
+      (await limited.post('/mqtt/auth', {}, { authorization: `Bearer ${SECRET}` })).status === 200;
+    await until('its database', isAnswered);
+    const asks = async (path: string, secret: string): Promise<number[]> => {
+      const statuses = [];
+      for (let time = 0; time < 5; time += 1) {
+        const headers = { authorization: secret === '' ? '' : `Bearer ${secret}` };
+        statuses.push((await limited.post(path, asked({ ...login, password: 'wrong' }), headers)).status);
+      }
+      return statuses;
+    };
+    for (const path of ['/mqtt/auth', '/mqtt/acl'])
+      expect(await asks(path, SECRET)).toEqual([200, 200, 200, 200, 200]);
+    expect(await asks(`/mqtt/auth?secret=${SECRET}`, '')).toEqual([403, 403, 403, 403, 403]);
+    expect(await asks('/mqtt/auth?secret=guess', '')).toEqual([401, 401, 401, 429, 429]);
+    expect(await asks('/mqtt/auth', SECRET)).toEqual([200, 200, 200, 200, 200]);
+    // The secret is good for the broker's questions only.
+    expect((await limited.get('/devices', { authorization: `Bearer ${SECRET}` })).status).toBe(429);
+    await limited.remove();
+  });
+
   it('hears no at its next question once credentials are replaced, or the device is decommissioned', async () => {
     const { body } = await service.post(`/devices/${OWN}/credentials`, {});
     expect(await emqx('auth', asked(login))).toBe('deny');

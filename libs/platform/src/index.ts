@@ -1,4 +1,5 @@
 export * from './auth/auth.guard.js';
+export * from './auth/broker-secret.js';
 export * from './auth/token-verifier.js';
 export * from './config/config.js';
 export * from './config/dev-secret.js';
