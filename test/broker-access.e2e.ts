@@ -368,6 +368,14 @@ describe('a broker that asks over HTTP', () => {
     await limited.remove();
   });
 
+  it.each(['constructor', '__proto__', 'toString', '5', 5, -1])(
+    'hears no to the access %j, which there is not',
+    async (acc) => {
+      const question = { username: OWN, clientid: OWN, topic: `devices/${OWN}/data`, acc };
+      expect(await goAuth('acl', question)).toBe(false);
+    },
+  );
+
   it('hears no at its next question once credentials are replaced, or the device is decommissioned', async () => {
     const { body } = await service.post(`/devices/${OWN}/credentials`, {});
     expect(await emqx('auth', asked(login))).toBe('deny');

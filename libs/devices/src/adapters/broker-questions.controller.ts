@@ -16,12 +16,12 @@ import { BrokerAnswer, ConnectQuestion, TopicQuestion } from './broker-questions
 import { DeviceAccounts } from './device-accounts.js';
 
 /** mosquitto_broker.h, MOSQ_ACL_*, as mosquitto-go-auth passes them on. */
-const ACTIONS_OF_ACC: Readonly<Record<string, readonly TopicAction[]>> = {
-  1: ['subscribe'],
-  2: ['publish'],
-  3: ['publish', 'subscribe'],
-  4: ['subscribe'],
-};
+const ACTIONS_OF_ACC: ReadonlyMap<string, readonly TopicAction[]> = new Map([
+  ['1', ['subscribe']],
+  ['2', ['publish']],
+  ['3', ['publish', 'subscribe']],
+  ['4', ['subscribe']],
+]);
 
 /**
  * Answers brokers that ask over HTTP who may connect and who may use which topic (BROKER_ACCESS=http): EMQX, its "HTTP
@@ -93,7 +93,7 @@ export class BrokerQuestionsController {
     this.admit(authorization, secret);
     const { username, clientid, topic, action, acc } = textsOf(body);
     const actions: readonly TopicAction[] =
-      action === 'publish' || action === 'subscribe' ? [action] : (ACTIONS_OF_ACC[acc] ?? []);
+      action === 'publish' || action === 'subscribe' ? [action] : (ACTIONS_OF_ACC.get(acc) ?? []);
     const isService = this.isService(username);
     const allowed =
       isService ||
