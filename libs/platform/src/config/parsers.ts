@@ -53,6 +53,7 @@ export const duration = (value: string): number => {
 };
 
 const DAY_MS = 86_400_000;
+const MIN_RSA_BITS = 2_048;
 
 export const retention = (value: string): number => {
   const ms = parseDuration(value);
@@ -148,11 +149,13 @@ export const publicKey = (value: string): string => {
   const pem = value.replaceAll('\\n', '\n');
   try {
     const { asymmetricKeyType, asymmetricKeyDetails } = createPublicKey(pem);
-    if (asymmetricKeyType === 'rsa' || asymmetricKeyDetails?.namedCurve === 'prime256v1') return pem;
+    if (asymmetricKeyDetails?.namedCurve === 'prime256v1') return pem;
+    // RFC 7518, section 3.3
+    if (asymmetricKeyType === 'rsa' && (asymmetricKeyDetails?.modulusLength ?? 0) >= MIN_RSA_BITS) return pem;
   } catch {
     // Refused below; what OpenSSL says of it helps nobody.
   }
-  throw new Error('expected a PEM public key, RSA or P-256');
+  throw new Error(`expected a PEM public key, RSA of at least ${MIN_RSA_BITS} bits or P-256`);
 };
 
 /** The path of a file that is there and may be read. */

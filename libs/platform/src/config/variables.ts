@@ -55,7 +55,11 @@ export const VARIABLES = {
   ),
   MQTT_BROKER_PORT: variable('1883', 'port of the broker, embedded or not', port),
   MQTT_USERNAME: variable('mqtt_user', "the service's own account at the broker", optional(text)),
-  MQTT_PASSWORD: variable('mqtt_password', 'its password', optional(text)),
+  MQTT_PASSWORD: variable(
+    'mqtt_password',
+    'its password, at least 12 characters in production',
+    optional(text),
+  ),
   MQTT_CLIENT_ID: variable(
     'hduce_mqtt_service',
     'client id of the durable session; replicas with the same one take turns: one holds it, the others stand by',
@@ -165,7 +169,7 @@ export const VARIABLES = {
   ),
   JWT_PUBLIC_KEY: variable(
     '',
-    'PEM public key; accepts RS256 or ES256 instead of HS256',
+    'PEM public key, RSA of at least 2048 bits or P-256; accepts RS256 or ES256 instead of HS256',
     optional(publicKey),
   ),
   JWT_JWKS_URI: variable('', 'JWKS address; accepts RS256 and ES256 instead of HS256', optional(httpUrl)),
