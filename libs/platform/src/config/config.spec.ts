@@ -167,6 +167,8 @@ describe('parseConfig', () => {
     ['TRUST_PROXY', 'true'],
     ['TRUST_PROXY', '0'],
     ['TRUST_PROXY', '10.0.0.0/33'],
+    ['TRUST_PROXY', '0.0.0.0/0'],
+    ['TRUST_PROXY', 'loopback,::/0'],
     ['TRUST_PROXY', '10.0.0.1,proxy.example'],
     ['RATE_LIMIT_PER_IP', '-1'],
     ['HTTP_REQUEST_TIMEOUT', '10ms'],
@@ -305,6 +307,7 @@ describe('NODE_ENV=production', () => {
     ['JWT_SECRET', { JWT_SECRET: '' }],
     ['JWT_SECRET', { JWT_SECRET: 's'.repeat(31) }],
     ['WS_ALLOW_ANONYMOUS', { WS_ALLOW_ANONYMOUS: 'true' }],
+    ['WS_ALLOWED_ORIGINS', { WS_ALLOWED_ORIGINS: 'https://ward.example, null' }],
   ])('refuses %s: %j', (name, env) => {
     expect(problemsOf({ ...PRODUCTION, ...env })).toEqual([expect.stringMatching(`^${name}\\b`)]);
   });

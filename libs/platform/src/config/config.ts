@@ -290,6 +290,9 @@ function productionProblems(values: Environment): string[] {
     problems.push('JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URI: production needs one of them');
   }
   problems.push(...weakSecrets(values));
+  // What a browser says of any page without an origin of its own: a sandboxed frame of whatever site.
+  if (values.WS_ALLOWED_ORIGINS.includes('null'))
+    problems.push('WS_ALLOWED_ORIGINS: production does not allow null, which any page can be');
   if (values.WS_ALLOW_ANONYMOUS) problems.push('WS_ALLOW_ANONYMOUS: production allows no anonymous access');
   return problems;
 }
