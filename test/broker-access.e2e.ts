@@ -348,7 +348,7 @@ describe('a broker that asks over HTTP', () => {
     });
     await limited.launch();
     const isAnswered = async (): Promise<boolean> =>
-      (await limited.post('/mqtt/auth', {}, { authorization: `Bearer ${SECRET}` })).status === 200;
+      (await limited.post('/mqtt/auth', asked(login), { authorization: `Bearer ${SECRET}` })).status === 200;
     await until('its database', isAnswered);
     const asks = async (path: string, secret: string): Promise<number[]> => {
       const statuses = [];
