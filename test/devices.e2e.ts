@@ -321,13 +321,33 @@ describe('the life of a device', () => {
     });
   });
 
-  it.each(['mqtt_user', 'hduce_mqtt_service', 'hduce_mqtt_service-out-1'])(
+  it.each(['mqtt_user', 'hduce_mqtt_service', 'hduce_mqtt_service-out-1', 'mqtt-service-setup'])(
     'refuses to register %s, a name of the service’s own',
     async (id) => {
       const answer = await service.register(id);
       expect([answer.status, answer.body.errors?.[0].field]).toEqual([400, 'device_id']);
     },
   );
+
+  it('refuses to register the names another replica has at the broker, and warns of one that is there', async () => {
+    await service.register('replica_2-out-1', 'weight_scale');
+    const replica = await Service.prepare({
+      DATABASE_URL: database.url,
+      // Nobody listens there.
+      MQTT_BROKER_HOST: '127.0.0.1',
+      MQTT_CLIENT_ID: 'replica_2',
+      MQTT_USERNAME: 'account_of_replica_2',
+    });
+    await replica.launch();
+    await until('the warning', () => replica.log.includes("replica_2-out-1 has a name of the service's own"));
+    await replica.end();
+    for (const id of ['replica_2', 'replica_2-out-2', 'account_of_replica_2']) {
+      const answer = await service.register(id, 'weight_scale');
+      expect([id, answer.status, answer.body.errors?.[0].field]).toEqual([id, 400, 'device_id']);
+    }
+    expect((await service.register('replica_20', 'weight_scale')).status).toBe(201);
+    await replica.remove();
+  });
 });
 
 function loginOf(credentials: { username: string; password: string; client_id: string }): {

@@ -5,6 +5,7 @@ import { BrokerQuestionsController } from './adapters/broker-questions.controlle
 import { DeviceStatusMqtt } from './adapters/device-status.mqtt.js';
 import { DevicesController } from './adapters/devices.controller.js';
 import { PresenceWatch } from './adapters/presence-watch.js';
+import { ServiceNames } from './adapters/service-names.js';
 import { TypeormDeviceRepository } from './adapters/typeorm-device.repository.js';
 import { DeviceRegistry } from './application/device-registry.js';
 import { PresenceKeeper } from './application/presence-keeper.js';
@@ -38,6 +39,7 @@ export class DevicesModule implements OnApplicationBootstrap {
         DeviceRegistry,
         PresenceKeeper,
         PresenceWatch,
+        ServiceNames,
       ],
       exports: [DeviceRegistry],
     };

@@ -10,12 +10,12 @@ import {
   findDrift,
   isOurs,
   roleOf,
+  SETUP_ACCOUNT,
   type DynsecClient,
   type DynsecRole,
 } from './dynsec-drift.js';
 
 const SERVICE_ROLE = 'mqtt-service';
-const SETUP_ACCOUNT = 'mqtt-service-setup';
 const TRY_AGAIN_MS = 10_000;
 const NAMED_AT_MOST = 5;
 
