@@ -160,8 +160,10 @@ describeWithDynsec('accounts in dynamic security', () => {
       { command: 'removeClientRole', username: 'roleless_1', rolename: 'device:roleless_1' },
       { command: 'deleteClient', username: 'lost_1' },
       { command: 'setDefaultACLAccess', acls: [{ acltype: 'subscribe', allow: true }] },
+      { command: 'createGroup', groupname: 'strangers', roles: [{ rolename: 'nurse' }] },
+      { command: 'setAnonymousGroup', groupname: 'strangers' },
     );
-    expect(answers.map(({ error }) => error)).toEqual(Array(9).fill(undefined));
+    expect(answers.map(({ error }) => error)).toEqual(Array(11).fill(undefined));
     await stage.service.end();
     await stage.database.query(
       "UPDATE medical_devices SET decommissioned_at = CURRENT_TIMESTAMP WHERE device_id = 'extra_1'",
@@ -170,13 +172,16 @@ describeWithDynsec('accounts in dynamic security', () => {
     await until('the repairs', () => stage.service.log.includes('repairs made'));
     for (const id of ['disabled_1', 'opened_1', 'unbound_1', 'roleless_1'])
       expect(await works(id)).toBe(true);
-    const [gone, role, dashboard] = await control(
+    const [gone, role, dashboard, strangers] = await control(
       { command: 'getClient', username: 'extra_1' },
       { command: 'getRole', rolename: 'device:extra_1' },
       { command: 'getClient', username: 'dashboard' },
+      { command: 'getGroup', groupname: 'strangers' },
     );
     expect([gone?.error, role?.error]).toEqual(['Client not found', 'Role not found']);
     expect(dashboard?.data['client']?.roles).toEqual([{ rolename: 'nurse' }]);
+    expect(strangers?.data['group']?.roles).toEqual([]);
+    expect(stage.service.log).toContain('gave clients without an account the roles nurse');
     await until('the log to name the lost', () =>
       /1 devices have no account.*lost_1/.test(stage.service.log),
     );
