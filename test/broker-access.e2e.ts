@@ -44,6 +44,11 @@ describe.each(brokerKindsHere())('a device at %s', (kind) => {
       await expect(stage.connect(attempt as Login)).rejects.toThrow();
   });
 
+  it('does not get in as the service where the service does', async () => {
+    const login = { ...stage.logins.get(OWN), clientId: 'hduce_mqtt_service' };
+    await expect(stage.service.mqtt(login)).rejects.toThrow();
+  });
+
   if (kind === 'Mosquitto with the shipped access rules') return;
 
   it('is locked out at once when its credentials are replaced', async () => {
