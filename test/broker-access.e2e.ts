@@ -44,6 +44,11 @@ describe.each(brokerKindsHere())('a device at %s', (kind) => {
       await expect(stage.connect(attempt as Login)).rejects.toThrow();
   });
 
+  it('does not get in as the service where the service does', async () => {
+    const login = { ...stage.logins.get(OWN), clientId: 'hduce_mqtt_service' };
+    await expect(stage.service.mqtt(login)).rejects.toThrow();
+  });
+
   if (kind === 'Mosquitto with the shipped access rules') return;
 
   it('is locked out at once when its credentials are replaced', async () => {
@@ -160,8 +165,10 @@ describeWithDynsec('accounts in dynamic security', () => {
       { command: 'removeClientRole', username: 'roleless_1', rolename: 'device:roleless_1' },
       { command: 'deleteClient', username: 'lost_1' },
       { command: 'setDefaultACLAccess', acls: [{ acltype: 'subscribe', allow: true }] },
+      { command: 'createGroup', groupname: 'strangers', roles: [{ rolename: 'nurse' }] },
+      { command: 'setAnonymousGroup', groupname: 'strangers' },
     );
-    expect(answers.map(({ error }) => error)).toEqual(Array(9).fill(undefined));
+    expect(answers.map(({ error }) => error)).toEqual(Array(11).fill(undefined));
     await stage.service.end();
     await stage.database.query(
       "UPDATE medical_devices SET decommissioned_at = CURRENT_TIMESTAMP WHERE device_id = 'extra_1'",
@@ -170,13 +177,16 @@ describeWithDynsec('accounts in dynamic security', () => {
     await until('the repairs', () => stage.service.log.includes('repairs made'));
     for (const id of ['disabled_1', 'opened_1', 'unbound_1', 'roleless_1'])
       expect(await works(id)).toBe(true);
-    const [gone, role, dashboard] = await control(
+    const [gone, role, dashboard, strangers] = await control(
       { command: 'getClient', username: 'extra_1' },
       { command: 'getRole', rolename: 'device:extra_1' },
       { command: 'getClient', username: 'dashboard' },
+      { command: 'getGroup', groupname: 'strangers' },
     );
     expect([gone?.error, role?.error]).toEqual(['Client not found', 'Role not found']);
     expect(dashboard?.data['client']?.roles).toEqual([{ rolename: 'nurse' }]);
+    expect(strangers?.data['group']?.roles).toEqual([]);
+    expect(stage.service.log).toContain('gave clients without an account the roles nurse');
     await until('the log to name the lost', () =>
       /1 devices have no account.*lost_1/.test(stage.service.log),
     );
@@ -336,6 +346,45 @@ describe('a broker that asks over HTTP', () => {
         expect({ status, code: body.code }).toEqual({ status: 401, code: 'unauthorized' });
       }
   });
+
+  it('is answered however often it asks; who guesses its secret is not', async () => {
+    const limited = await Service.prepare({
+      DATABASE_URL: database.url,
+      MQTT_BROKER_HOST: '127.0.0.1',
+      BROKER_ACCESS: 'http',
+      MQTT_HTTP_AUTH_SECRET: SECRET,
+      RATE_LIMIT_PER_IP: '3',
+      RATE_LIMIT_PER_TOKEN: '2',
+    });
+    await limited.launch();
+    const isAnswered = async (): Promise<boolean> =>
+      (await limited.post('/mqtt/auth', asked(login), { authorization: `Bearer ${SECRET}` })).status === 200;
+    await until('its database', isAnswered);
+    const asks = async (path: string, secret: string): Promise<number[]> => {
+      const statuses = [];
+      for (let time = 0; time < 5; time += 1) {
+        const headers = { authorization: secret === '' ? '' : `Bearer ${secret}` };
+        statuses.push((await limited.post(path, asked({ ...login, password: 'wrong' }), headers)).status);
+      }
+      return statuses;
+    };
+    for (const path of ['/mqtt/auth', '/mqtt/acl'])
+      expect(await asks(path, SECRET)).toEqual([200, 200, 200, 200, 200]);
+    expect(await asks(`/mqtt/auth?secret=${SECRET}`, '')).toEqual([403, 403, 403, 403, 403]);
+    expect(await asks('/mqtt/auth?secret=guess', '')).toEqual([401, 401, 401, 429, 429]);
+    expect(await asks('/mqtt/auth', SECRET)).toEqual([200, 200, 200, 200, 200]);
+    // The secret is good for the broker's questions only.
+    expect((await limited.get('/devices', { authorization: `Bearer ${SECRET}` })).status).toBe(429);
+    await limited.remove();
+  });
+
+  it.each(['constructor', '__proto__', 'toString', '5', 5, -1])(
+    'hears no to the access %j, which there is not',
+    async (acc) => {
+      const question = { username: OWN, clientid: OWN, topic: `devices/${OWN}/data`, acc };
+      expect(await goAuth('acl', question)).toBe(false);
+    },
+  );
 
   it('hears no at its next question once credentials are replaced, or the device is decommissioned', async () => {
     const { body } = await service.post(`/devices/${OWN}/credentials`, {});

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { decodeJwt } from 'jose';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { freePort } from './support/free-port.js';
-import { Service } from './support/service.js';
+import { JWT_SECRET, Service } from './support/service.js';
 
 const ROOT = join(__dirname, '..');
 
@@ -79,16 +79,20 @@ describe('the command line', () => {
     }
     const production = {
       NODE_ENV: 'production',
-      JWT_SECRET: 'x'.repeat(32),
-      DATABASE_URL: 'postgresql://u:p@h/d',
+      JWT_SECRET,
+      DATABASE_URL: 'postgresql://u:words-of-the-database@h/d',
     };
     const refused = await cli('token', [], {
       ...production,
       MQTT_BROKER_HOST: 'h',
-      MQTT_PASSWORD: 'p',
+      MQTT_PASSWORD: 'words-of-the-broker',
       ALLOW_INSECURE_TRANSPORT: 'true',
     });
-    expect(refused).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('production') });
+    expect(refused).toMatchObject({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringContaining('refused when NODE_ENV=production'),
+    });
   });
 
   it('npm run check:mqtt says whether the broker can be used', async () => {

@@ -115,6 +115,52 @@ describe('the life of a device', () => {
       expect((await service.read(path)).body.data).toHaveLength(2);
     });
 
+    it('shows the new patient nothing that came in before, though the device dated it later', async () => {
+      await service.register('scale_5', 'weight_scale', 1);
+      await weigh('scale_5', 70, new Date(Date.now() + 240_000).toISOString());
+      await until('the first', async () => (await valuesOf('scale_5', { role: 'admin' })).length === 1);
+      await service.patch('/devices/scale_5', { patient_id: 2 });
+      const mine = { role: 'patient', patient_id: 2 };
+      await weigh('scale_5', 90);
+      await until('the second', async () => (await valuesOf('scale_5', { role: 'admin' })).length === 2);
+      const ahead = encodeURIComponent(new Date(Date.now() + 60_000).toISOString());
+      for (const path of ['data', 'data?max_points=10', 'latest'])
+        expect(await valuesOf('scale_5', mine, path)).toEqual([90]);
+      expect(await valuesOf('scale_5', mine, `data?from=${ahead}`)).toEqual([]);
+      for (const accept of ['text/csv', 'application/x-ndjson']) {
+        const { text } = await service.get('/devices/scale_5/data', { ...(await as(mine)), accept });
+        expect(text).toContain('90');
+        expect(text).not.toContain('70');
+      }
+      const { body } = await service.get(
+        '/devices/scale_5/data?interval=1d&aggregate=max,min',
+        await as(mine),
+      );
+      expect(body.data).toMatchObject([{ min: 90, max: 90 }]);
+    });
+
+    it('tells the new patient nothing that was measured before, whenever it is uploaded', async () => {
+      await service.register('scale_6', 'weight_scale', 1);
+      await service.patch('/devices/scale_6', { patient_id: 2 });
+      const owner = await service.live(`?token=${await service.token({ role: 'patient', patient_id: 2 })}`);
+      await owner.hear('connected');
+      const at = (ago: number): string => new Date(Date.now() - ago).toISOString();
+      const readings = [
+        { metric_type: 'weight', value: 70, unit: 'kg', timestamp: at(60_000) },
+        { metric_type: 'weight', value: 90, unit: 'kg', timestamp: at(0) },
+      ];
+      await device.publishAsync('devices/scale_6/data', JSON.stringify({ readings }), { qos: 1 });
+      const last = await owner.hear('device.data.received', ({ value }) => value === 90);
+      expect(last.data['patient_id']).toBe(2);
+      expect(owner.messages.filter(({ data }) => data['value'] === 70)).toEqual([]);
+      owner.end();
+      const told = await watcher.hear(
+        'device.data.received',
+        ({ value, device_id }) => value === 70 && device_id === 'scale_6',
+      );
+      expect(told.data['patient_id']).toBeNull();
+    });
+
     it.each([
       ['an unknown field', { patient_id: 1, status: 'online' }, 'status'],
       ['the device id', { device_id: 'x' }, 'device_id'],
@@ -292,13 +338,33 @@ describe('the life of a device', () => {
     });
   });
 
-  it.each(['mqtt_user', 'hduce_mqtt_service', 'hduce_mqtt_service-out-1'])(
+  it.each(['mqtt_user', 'hduce_mqtt_service', 'hduce_mqtt_service-out-1', 'mqtt-service-setup'])(
     'refuses to register %s, a name of the service’s own',
     async (id) => {
       const answer = await service.register(id);
       expect([answer.status, answer.body.errors?.[0].field]).toEqual([400, 'device_id']);
     },
   );
+
+  it('refuses to register the names another replica has at the broker, and warns of one that is there', async () => {
+    await service.register('replica_2-out-1', 'weight_scale');
+    const replica = await Service.prepare({
+      DATABASE_URL: database.url,
+      // Nobody listens there.
+      MQTT_BROKER_HOST: '127.0.0.1',
+      MQTT_CLIENT_ID: 'replica_2',
+      MQTT_USERNAME: 'account_of_replica_2',
+    });
+    await replica.launch();
+    await until('the warning', () => replica.log.includes("replica_2-out-1 has a name of the service's own"));
+    await replica.end();
+    for (const id of ['replica_2', 'replica_2-out-2', 'account_of_replica_2']) {
+      const answer = await service.register(id, 'weight_scale');
+      expect([id, answer.status, answer.body.errors?.[0].field]).toEqual([id, 400, 'device_id']);
+    }
+    expect((await service.register('replica_20', 'weight_scale')).status).toBe(201);
+    await replica.remove();
+  });
 });
 
 function loginOf(credentials: { username: string; password: string; client_id: string }): {

@@ -130,6 +130,39 @@ describe('HTTP', () => {
   });
 
   it.each([
+    [
+      'HTTP/2',
+      '/devices',
+      'Upgrade, HTTP2-Settings, close',
+      'h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA',
+      401,
+    ],
+    ['TLS', '/health', 'close, upgrade', 'TLS/1.0', 200],
+    ['a WebSocket elsewhere', '/health/live?x=/ws/mqtt', 'Upgrade, close', 'websocket', 200],
+    ['a WebSocket where nothing is', '/nowhere', 'Upgrade, close', 'websocket', 404],
+    ['something else where the WebSocket is', '/ws/mqtt', 'Upgrade, close', 'h2c', 404],
+  ])(
+    'answers whoever would rather speak %s as if they did not',
+    async (_what, path, connection, upgrade, status) => {
+      const { answer } = await raw(
+        `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: ${connection}\r\nUpgrade: ${upgrade}\r\n\r\n`,
+      );
+      expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
+    },
+  );
+
+  it('takes the body of such a request, and the request that follows it', async () => {
+    const body = JSON.stringify({ device_id: 'by_upgrade', type: 'weight_scale', patient_id: 1 });
+    const { answer } = await raw(
+      `POST /devices/register HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n` +
+        `Authorization: Bearer ${await service.token()}\r\nContent-Type: application/json\r\n` +
+        `Content-Length: ${body.length}\r\n\r\n${body.slice(0, 10)}`,
+      `${body.slice(10)}GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`,
+    );
+    expect(answer.match(/HTTP\/1\.1 \d+ /g)).toEqual(['HTTP/1.1 201 ', 'HTTP/1.1 200 ']);
+  });
+
+  it.each([
     ['headers', 'GET /devices HTTP/1.1\r\nHost: x\r\nX-Slow: ', 1],
     [
       'a body',

@@ -1,7 +1,7 @@
 import type { EventType } from '#kernel';
 import type { ClientMessage } from '../libs/telemetry/src/adapters/live-message.js';
 import type { StreamFilter } from '../libs/telemetry/src/domain/stream-filter.js';
-import { CALLERS, DEVICE_NAMES, DEVICES, maySee, type Caller } from './support/callers.js';
+import { CALLERS, DEVICE_NAMES, DEVICES, maySee, type Caller, type Grant } from './support/callers.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import type { LiveClient, LiveMessage } from './support/live-client.js';
 import { routeTable, TELL_ROUTES } from './support/route-table.js';
@@ -82,6 +82,12 @@ const ACTIONS: Readonly<
 
 const DOORS = ['header', 'query', 'first message'] as const;
 type Door = (typeof DOORS)[number];
+
+/** What the same token is denied over REST, it is not told of. */
+const mayHear = ({ scopes, confined }: Grant, event: string): boolean => {
+  if (event.startsWith('command.')) return scopes.includes('commands:read');
+  return event !== 'message.rejected' || (scopes.includes('admin') && !confined);
+};
 
 const mayWatch = ({ grant }: Caller): boolean => grant?.scopes.includes('stream') ?? false;
 
@@ -278,7 +284,11 @@ describe('every role at the WebSocket', () => {
           const name = DEVICE_NAMES.find((each) => idOf(each) === data['device_id']);
           if (!name || !caller.grant || !wish) return false;
           const owner = DEVICES[name];
-          return maySee(caller.grant, owner) && wish.passes(event, idOf(name), owner.patientId, data);
+          return (
+            maySee(caller.grant, owner) &&
+            mayHear(caller.grant, event) &&
+            wish.passes(event, idOf(name), owner.patientId, data)
+          );
         });
         const namesOf = (messages: readonly LiveMessage[]): string =>
           messages

@@ -8,6 +8,7 @@ import { Tenants1764205000000 } from '../libs/platform/src/database/migrations/1
 import { AuditLog1764210000000 } from '../libs/platform/src/database/migrations/1764210000000-audit-log.js';
 import { CommandDispatch1764300000000 } from '../libs/platform/src/database/migrations/1764300000000-command-dispatch.js';
 import { StatusHistory1764310000000 } from '../libs/platform/src/database/migrations/1764310000000-status-history.js';
+import { ServiceReplicas1764330000000 } from '../libs/platform/src/database/migrations/1764330000000-service-replicas.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { installedPostgresVersions, PostgresServer } from './support/postgres-server.js';
 import { Service } from './support/service.js';
@@ -20,6 +21,7 @@ const LATER = [
   AuditLog1764210000000,
   CommandDispatch1764300000000,
   StatusHistory1764310000000,
+  ServiceReplicas1764330000000,
 ];
 
 const EMBEDDED = 'of the embedded version';

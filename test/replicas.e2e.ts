@@ -493,7 +493,7 @@ describeWithMosquitto('the Mosquitto configuration that is shipped', () => {
   const PAYLOAD_BYTES = 200;
   /** What names places and accounts of the container, and not how much the broker keeps. */
   const OF_THE_CONTAINER =
-    /^(listener|use_username_as_clientid|password_file|acl_file|persistence_location)\b/;
+    /^(per_listener_settings|listener|use_username_as_clientid|password_file|acl_file|persistence_location)\b/;
 
   const lines = readFileSync(join('docker', 'mosquitto', 'mosquitto.conf'), 'utf8')
     .split('\n')

@@ -3,9 +3,10 @@ import { once } from 'node:events';
 import { chmodSync, chownSync, copyFileSync, readFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import { get } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import { connect, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { createServer, type Server } from 'node:tls';
+import { text } from 'node:stream/consumers';
+import { connect as connectTls, createServer, type ConnectionOptions, type Server } from 'node:tls';
 import { connectAsync } from 'mqtt';
 import { WebSocket } from 'ws';
 import { TestAuthority, type Issued } from './support/certificates.js';
@@ -267,6 +268,80 @@ if (missing.length > 0) {
       expect(JSON.parse(first.toString())).toMatchObject({ event: 'connected' });
       socket.terminate();
       await until('the addresses', () => service.log.includes(`wss://127.0.0.1:${service.port}/ws/mqtt`));
+    });
+
+    it('answers who would rather speak HTTP/2, too', async () => {
+      const service = await prepare({ TLS_CERT: server.cert, TLS_KEY: server.key });
+      await service.launch(() => ask(service.port, '/health/live', authority.cert));
+      const socket = connectTls({ host: 'localhost', port: service.port, ca: readFileSync(authority.cert) });
+      socket.write(
+        'GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n',
+      );
+      expect(await text(socket)).toMatch(/^HTTP\/1\.1 200 /);
+    });
+
+    it('ends a connection that never finishes its handshake', async () => {
+      const service = await prepare({
+        TLS_CERT: server.cert,
+        TLS_KEY: server.key,
+        HTTP_REQUEST_TIMEOUT: '3s',
+      });
+      await service.launch(() => ask(service.port, '/health/live', authority.cert));
+      const socket = connect(service.port, '127.0.0.1').on('error', () => undefined);
+      const begun = performance.now();
+      // The head of a record that is 512 bytes long, and then a byte now and then.
+      socket.write(Buffer.from([22, 3, 1, 2, 0, 1]));
+      const drip = setInterval(() => socket.write(Buffer.from([0])), 200);
+      socket.resume();
+      await once(socket, 'close');
+      clearInterval(drip);
+      expect(performance.now() - begun).toBeGreaterThan(900);
+      expect(performance.now() - begun).toBeLessThan(10_000);
+    });
+
+    it('agrees on nothing but forward secrecy and authenticated encryption, also once its certificate is renewed', async () => {
+      const files = { cert: `${server.cert}.ciphers`, key: `${server.key}.ciphers` };
+      copyFileSync(server.cert, files.cert);
+      copyFileSync(server.key, files.key);
+      const service = await prepare({ TLS_CERT: files.cert, TLS_KEY: files.key });
+      await service.launch(() => ask(service.port, '/health/live', authority.cert));
+      /** What is agreed on, or null. */
+      const agreed = async (options: ConnectionOptions): Promise<string | null> => {
+        const ca = readFileSync(authority.cert);
+        const socket = connectTls({ host: 'localhost', port: service.port, ca, ...options });
+        try {
+          await once(socket, 'secureConnect');
+          return socket.getCipher().standardName;
+        } catch {
+          return null;
+        } finally {
+          socket.destroy();
+        }
+      };
+      const old = { maxVersion: 'TLSv1.2' } as const;
+      const check = async (): Promise<void> => {
+        for (const ciphers of [
+          'AES256-GCM-SHA384',
+          'AES128-SHA',
+          'ECDHE-RSA-AES256-SHA384',
+          'ECDHE-RSA-AES128-SHA',
+          'ECDHE-ECDSA-AES256-SHA384',
+        ])
+          expect([ciphers, await agreed({ ...old, ciphers: `${ciphers}:@SECLEVEL=0` })]).toEqual([
+            ciphers,
+            null,
+          ]);
+        const obsolete = { minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'ALL:@SECLEVEL=0' } as const;
+        expect(await agreed(obsolete)).toBeNull();
+        expect(await agreed(old)).toMatch(/^TLS_ECDHE_.*(GCM|POLY1305)/);
+        expect(await agreed({})).toMatch(/^TLS_(AES|CHACHA20)/);
+      };
+      await check();
+      const next = authority.issue('next_ciphers', 'DNS:localhost');
+      copyFileSync(next.cert, files.cert);
+      copyFileSync(next.key, files.key);
+      await until('the new certificate', () => service.log.includes('changed, and in use'));
+      await check();
     });
 
     it('shows a renewed certificate without a restart, and the one before until both files are there', async () => {

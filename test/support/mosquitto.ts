@@ -57,9 +57,11 @@ export class Mosquitto {
   /** As {@link prepare}, with the access rules that are shipped, and an account for each device id given. */
   static async prepareShipped(accounts: Readonly<Record<string, string>>): Promise<Mosquitto> {
     const mosquitto = await Mosquitto.prepare();
-    const passwords = join(mosquitto.folder, 'passwords');
+    const passwords = join(mosquitto.folder, 'device-passwords');
+    writeFileSync(passwords, '');
     for (const [username, password] of Object.entries(accounts))
       execFileSync('mosquitto_passwd', ['-b', passwords, username, password]);
+    chmodSync(passwords, 0o644);
     const acl = join(mosquitto.folder, 'acl');
     // As docker-compose.yml puts it together.
     const own = `user ${USERNAME}\ntopic readwrite #\ntopic read $SYS/#\n`;
@@ -68,10 +70,14 @@ export class Mosquitto {
     });
     mosquitto.devicePort = await freePort();
     mosquitto.configure((lines) => [
+      'per_listener_settings true',
       ...lines,
       `acl_file ${acl}`,
       `listener ${mosquitto.devicePort} 127.0.0.1`,
       'use_username_as_clientid true',
+      'allow_anonymous false',
+      `password_file ${passwords}`,
+      `acl_file ${acl}`,
     ]);
     return mosquitto;
   }

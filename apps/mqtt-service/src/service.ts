@@ -11,6 +11,7 @@ import {
   followCertificate,
   hardenHttp,
   hasJsonBody,
+  headersTimeout,
   Inbox,
   jsonBodyGuard,
   MqttConsumer,
@@ -21,8 +22,8 @@ import {
   assertPortFree,
   portError,
   ProblemFilter,
-  readTlsFiles,
   serveApiDocumentation,
+  servedTls,
   validationPipe,
   type Config,
 } from '#platform';
@@ -68,12 +69,17 @@ export async function startService(config: Config, logger: LoggerService): Promi
     const connected = database.start();
     // The embedded one is there already; an external one may be away for long.
     if (postgres) await connected;
+    // Node.js knows more options than Nest.
+    const httpsOptions = config.tls && {
+      ...servedTls(config.tls),
+      handshakeTimeout: headersTimeout(config.http),
+    };
     app = await NestFactory.create<NestExpressApplication>(AppModule.with({ config, database, broker }), {
       bodyParser: false,
       rawBody: true,
       forceCloseConnections: true,
       abortOnError: false,
-      ...(config.tls && { httpsOptions: readTlsFiles(config.tls) }),
+      ...(httpsOptions && { httpsOptions }),
     });
     prepareHttp(app, config);
     if (config.tls) followCertificate(app.getHttpServer(), config.tls);

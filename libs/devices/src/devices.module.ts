@@ -6,6 +6,7 @@ import { DeviceStatusMqtt } from './adapters/device-status.mqtt.js';
 import { DevicesController } from './adapters/devices.controller.js';
 import { PgPresenceRepository } from './adapters/pg-presence.repository.js';
 import { PresenceWatch } from './adapters/presence-watch.js';
+import { ServiceNames } from './adapters/service-names.js';
 import { StatusHistoryController } from './adapters/status-history.controller.js';
 import { TypeormDeviceRepository } from './adapters/typeorm-device.repository.js';
 import { DeviceRegistry } from './application/device-registry.js';
@@ -47,6 +48,7 @@ export class DevicesModule implements OnApplicationBootstrap {
         PresenceHistory,
         PresenceKeeper,
         PresenceWatch,
+        ServiceNames,
       ],
       exports: [DeviceRegistry],
     };

@@ -1,4 +1,5 @@
 export * from './auth/auth.guard.js';
+export * from './auth/broker-secret.js';
 export * from './auth/token-verifier.js';
 export * from './config/config.js';
 export * from './config/dev-secret.js';
@@ -19,6 +20,7 @@ export * from './http/period.js';
 export * from './http/problem.filter.js';
 export * from './http/problem.js';
 export * from './http/request-id.js';
+export * from './http/slow-clients.js';
 export * from './http/source-address.js';
 export * from './http/validation.js';
 export * from './logging/logger.js';

@@ -1,18 +1,27 @@
 import { Body, Controller, Headers, HttpCode, HttpStatus, Post, Query, Res } from '@nestjs/common';
 import { ApiBearerAuth, ApiBody, ApiOperation, ApiQuery, ApiResponse, ApiTags } from '@nestjs/swagger';
 import type { Response } from 'express';
-import { ApiProblems, bearerToken, Config, Database, InvalidTokenError, Public } from '#platform';
+import {
+  ApiProblems,
+  bearerToken,
+  Config,
+  Database,
+  InvalidTokenError,
+  isFromBroker,
+  Public,
+  sameText,
+} from '#platform';
 import { mayUseTopic, type TopicAction } from '../domain/topic-rules.js';
 import { BrokerAnswer, ConnectQuestion, TopicQuestion } from './broker-questions.dto.js';
-import { DeviceAccounts, sameText } from './device-accounts.js';
+import { DeviceAccounts } from './device-accounts.js';
 
 /** mosquitto_broker.h, MOSQ_ACL_*, as mosquitto-go-auth passes them on. */
-const ACTIONS_OF_ACC: Readonly<Record<string, readonly TopicAction[]>> = {
-  1: ['subscribe'],
-  2: ['publish'],
-  3: ['publish', 'subscribe'],
-  4: ['subscribe'],
-};
+const ACTIONS_OF_ACC: ReadonlyMap<string, readonly TopicAction[]> = new Map([
+  ['1', ['subscribe']],
+  ['2', ['publish']],
+  ['3', ['publish', 'subscribe']],
+  ['4', ['subscribe']],
+]);
 
 /**
  * Answers brokers that ask over HTTP who may connect and who may use which topic (BROKER_ACCESS=http): EMQX, its "HTTP
@@ -84,7 +93,7 @@ export class BrokerQuestionsController {
     this.admit(authorization, secret);
     const { username, clientid, topic, action, acc } = textsOf(body);
     const actions: readonly TopicAction[] =
-      action === 'publish' || action === 'subscribe' ? [action] : (ACTIONS_OF_ACC[acc] ?? []);
+      action === 'publish' || action === 'subscribe' ? [action] : (ACTIONS_OF_ACC.get(acc) ?? []);
     const isService = this.isService(username);
     const allowed =
       isService ||
@@ -97,13 +106,10 @@ export class BrokerQuestionsController {
 
   /** @returns whether the secret came in the header. @throws InvalidTokenError when it is not the right one. */
   private admit(authorization: string | undefined, secret: unknown): boolean {
-    const token = bearerToken(authorization);
-    const given = token ?? (typeof secret === 'string' ? secret : '');
-    const { brokerAuthSecret } = this.config;
-    if (brokerAuthSecret === undefined || !sameText(given, brokerAuthSecret)) {
+    if (!isFromBroker(this.config, authorization, secret)) {
       throw new InvalidTokenError('This route needs the secret of the broker (MQTT_HTTP_AUTH_SECRET).');
     }
-    return token !== null;
+    return bearerToken(authorization) !== null;
   }
 
   private isService(username: string): boolean {

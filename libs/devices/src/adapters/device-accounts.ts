@@ -1,6 +1,6 @@
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { DomainError } from '#kernel';
-import type { Database } from '#platform';
+import { sameText, type Database } from '#platform';
 import { isDeviceId } from '../domain/device.js';
 import type { DeviceCredentials } from '../ports/broker-access.js';
 
@@ -57,12 +57,6 @@ export class DeviceAccounts {
     );
     return row?.password_hash ?? null;
   }
-}
-
-/** Compares in a time that says nothing of where two texts differ. */
-export function sameText(given: string, expected: string): boolean {
-  const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
-  return timingSafeEqual(digest(given), digest(expected));
 }
 
 /** One round suffices: the password has 256 random bits, so there is nothing to guess slowly. */

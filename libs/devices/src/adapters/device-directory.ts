@@ -9,13 +9,14 @@ interface IdentityRecord {
   readonly device_id: string | null;
   readonly tenant: string;
   readonly patient_id: number;
+  readonly patient_since: Date | null;
   readonly type: DeviceType;
   readonly decommissioned_at: Date | null;
 }
 
 // One statement, so one snapshot: the version is that of the devices found. Without any, it still says the version.
 const LOAD = `
-  SELECT version, device_id, tenant, patient_id, type, decommissioned_at
+  SELECT version, device_id, tenant, patient_id, patient_since, type, decommissioned_at
   FROM device_registry_version LEFT JOIN (
     unnest($1::text[]) AS asked (device_id) JOIN medical_devices USING (device_id)
   ) ON true`;
@@ -71,6 +72,7 @@ export class DeviceDirectory {
         deviceId: row.device_id,
         tenant: row.tenant,
         patientId: row.patient_id,
+        patientSince: row.patient_since,
         type: row.type,
         decommissionedAt: row.decommissioned_at,
       });

@@ -1,15 +1,7 @@
 import { Body, Controller, Delete, Get, HttpCode, Param, Patch, Post, Query } from '@nestjs/common';
 import { ApiExtraModels, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger';
 import { Principal } from '#kernel';
-import {
-  ApiProblems,
-  Caller,
-  Config,
-  decodeCursor,
-  cutPage,
-  RequireScope,
-  validationFailed,
-} from '#platform';
+import { ApiProblems, Caller, decodeCursor, cutPage, RequireScope, validationFailed } from '#platform';
 import { DeviceRegistry } from '../application/device-registry.js';
 import {
   AmendDevice,
@@ -23,6 +15,7 @@ import {
   viewCredentials,
   viewDevice,
 } from './device.dto.js';
+import { ServiceNames } from './service-names.js';
 
 /** The device registry over HTTP. */
 @ApiTags('devices')
@@ -31,7 +24,7 @@ import {
 export class DevicesController {
   constructor(
     private readonly registry: DeviceRegistry,
-    private readonly config: Config,
+    private readonly serviceNames: ServiceNames,
   ) {}
 
   @Post('register')
@@ -41,9 +34,7 @@ export class DevicesController {
   @ApiResponse({ status: 201, type: RegistrationView })
   @ApiProblems(400, 401, 403, 409, 413, 415, 503)
   async register(@Body() body: RegisterDevice, @Caller() caller: Principal): Promise<RegistrationView> {
-    const { clientId, username } = this.config.mqtt;
-    // Under one of these names a device would be taken for the service, or push it off the broker.
-    if ([clientId, username].includes(body.device_id) || body.device_id.startsWith(`${clientId}-`)) {
+    if (await this.serviceNames.include(body.device_id)) {
       throw validationFailed([
         { field: 'device_id', message: "is a name of the service's own at the broker" },
       ]);

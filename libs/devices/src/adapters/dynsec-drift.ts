@@ -1,6 +1,8 @@
 import { ownTopics, type DeviceTopicFilters } from '../domain/topic-rules.js';
 import type { DynsecCommand } from './dynsec-control.js';
 
+/** The account that gives the service's own its rights, for a moment. */
+export const SETUP_ACCOUNT = 'mqtt-service-setup';
 const ROLE_PREFIX = 'device:';
 /** Marks accounts as ours where their role was taken from them. */
 const TEXTNAME = 'device account of mqtt-service';

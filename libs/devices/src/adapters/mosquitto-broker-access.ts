@@ -10,12 +10,12 @@ import {
   findDrift,
   isOurs,
   roleOf,
+  SETUP_ACCOUNT,
   type DynsecClient,
   type DynsecRole,
 } from './dynsec-drift.js';
 
 const SERVICE_ROLE = 'mqtt-service';
-const SETUP_ACCOUNT = 'mqtt-service-setup';
 const TRY_AGAIN_MS = 10_000;
 const NAMED_AT_MOST = 5;
 
@@ -133,6 +133,7 @@ export class MosquittoBrokerAccess
     this.reconciling = true;
     try {
       await this.closeDefaults();
+      await this.closeToStrangers();
       await this.grantService();
       await this.repairDevices();
     } catch (error) {
@@ -158,6 +159,20 @@ export class MosquittoBrokerAccess
     await this.do([
       { command: 'setDefaultACLAccess', acls: names.map((acltype) => ({ acltype, allow: false })) },
     ]);
+  }
+
+  /** Clients without an account have no rights. */
+  private async closeToStrangers(): Promise<void> {
+    const [answer] = await this.do([{ command: 'getAnonymousGroup' }]);
+    const { groupname = '' } = (answer?.data?.['group'] ?? {}) as { groupname?: string };
+    if (groupname === '') return;
+    const [found] = await this.do([{ command: 'getGroup', groupname }]);
+    const { roles = [] } = (found?.data?.['group'] ?? {}) as Pick<DynsecClient, 'roles'>;
+    if (roles.length === 0) return;
+    // Not another group in its place: only who loses a role is cut off.
+    await this.do(roles.map(({ rolename }) => ({ command: 'removeGroupRole', groupname, rolename })));
+    const names = roles.map(({ rolename }) => rolename).join(', ');
+    this.logger.warn(`The broker gave clients without an account the roles ${names}; it no longer does`);
   }
 
   /**

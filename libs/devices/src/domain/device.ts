@@ -32,7 +32,10 @@ export interface Device {
 export type DeviceDetails = Pick<Device, 'patientId' | 'model' | 'serialNumber'>;
 
 /** Which device it is, whose, and whether it may still send: all that taking a message in depends on. */
-export type DeviceIdentity = Pick<Device, 'deviceId' | 'tenant' | 'patientId' | 'type' | 'decommissionedAt'>;
+export type DeviceIdentity = Pick<
+  Device,
+  'deviceId' | 'tenant' | 'patientId' | 'patientSince' | 'type' | 'decommissionedAt'
+>;
 
 /**
  * A device with other details; null when they are what they were.

@@ -16,6 +16,7 @@ function problemsOf(env: Env): readonly string[] {
 
 const PEM = { type: 'spki', format: 'pem' } as const;
 const P256 = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export(PEM).toString();
+const RSA_1024 = generateKeyPairSync('rsa', { modulusLength: 1_024 }).publicKey.export(PEM).toString();
 const P384 = generateKeyPairSync('ec', { namedCurve: 'P-384' }).publicKey.export(PEM).toString();
 
 /** As sections "Database" to "Topics" of the seed have it. */
@@ -35,11 +36,11 @@ const SEED: Env = {
 
 const PRODUCTION: Env = {
   NODE_ENV: 'production',
-  DATABASE_URL: 'postgresql://mqtt:secret@db.example:5432/mqtt_db?sslmode=verify-full',
+  DATABASE_URL: 'postgresql://mqtt:words-of-the-database@db.example:5432/mqtt_db?sslmode=verify-full',
   MQTT_BROKER_HOST: 'broker.example',
   MQTT_USERNAME: 'mqtt_service',
   MQTT_PASSWORD: 'not the default',
-  JWT_SECRET: 's'.repeat(32),
+  JWT_SECRET: 'rQ8s5vX2kL9wZ4tB7yN1cM6dF3gH0jPa',
   ALLOW_INSECURE_TRANSPORT: 'true',
 };
 
@@ -116,6 +117,10 @@ describe('parseConfig', () => {
     expect(parseConfig({ TRUST_PROXY: text }).http.trustProxy).toEqual(proxies);
   });
 
+  it.each(['development', 'test'])('is not in production with NODE_ENV=%s', (name) => {
+    expect(parseConfig({ NODE_ENV: name })).toEqual(parseConfig({}));
+  });
+
   it('reads a PEM key written on one line', () => {
     expect(parseConfig({ JWT_PUBLIC_KEY: P256.trim().replaceAll('\n', '\\n') }).auth.publicKey).toBe(
       P256.trim(),
@@ -134,6 +139,9 @@ describe('parseConfig', () => {
     ['PORT', '80.5'],
     ['PORT', '0x50'],
     ['LOG_LEVEL', 'loud'],
+    ['NODE_ENV', 'Production'],
+    ['NODE_ENV', 'prod'],
+    ['NODE_ENV', 'live'],
     ['DATABASE_URL', 'mysql://localhost/mqtt_db'],
     ['DATABASE_URL', 'postgresql://localhost:port/mqtt_db'],
     ['MQTT_PROTOCOL_VERSION', '4'],
@@ -161,6 +169,8 @@ describe('parseConfig', () => {
     ['TRUST_PROXY', 'true'],
     ['TRUST_PROXY', '0'],
     ['TRUST_PROXY', '10.0.0.0/33'],
+    ['TRUST_PROXY', '0.0.0.0/0'],
+    ['TRUST_PROXY', 'loopback,::/0'],
     ['TRUST_PROXY', '10.0.0.1,proxy.example'],
     ['RATE_LIMIT_PER_IP', '-1'],
     ['HTTP_REQUEST_TIMEOUT', '10ms'],
@@ -168,6 +178,7 @@ describe('parseConfig', () => {
     ['JWT_JWKS_URI', 'file:///etc/jwks.json'],
     ['JWT_PUBLIC_KEY', 'ssh-rsa AAAA'],
     ['JWT_PUBLIC_KEY', P384],
+    ['JWT_PUBLIC_KEY', RSA_1024],
     ['MQTT_TOPIC_DEVICES', 'devices/data'],
     ['MQTT_TOPIC_DEVICES', 'devices/+/+'],
     ['MQTT_TOPIC_DEVICES', 'devices/#'],
@@ -246,9 +257,15 @@ describe('parseConfig', () => {
 describe('NODE_ENV=production', () => {
   it.each<[string, Env]>([
     ['a secret of 32 bytes', {}],
-    ['a secret of 32 bytes in fewer characters', { JWT_SECRET: 'é'.repeat(16) }],
+    ['a secret of 32 bytes in fewer characters', { JWT_SECRET: 'éèêëàâîïôöûüùçñõ' }],
     ['a public key', { JWT_SECRET: '', JWT_PUBLIC_KEY: P256 }],
     ['a key server', { JWT_SECRET: '', JWT_JWKS_URI: 'https://keys.example/jwks' }],
+    ['a database in a socket of this machine', { DATABASE_URL: 'postgresql://mqtt@%2Fvar%2Frun/mqtt_db' }],
+    ['a database in a socket named apart', { DATABASE_URL: 'postgresql:///mqtt_db?host=/var/run' }],
+    [
+      'a certificate for the database',
+      { DATABASE_URL: `postgresql://mqtt@db.example/mqtt_db?sslcert=${__filename}` },
+    ],
   ])('serves with %s', (_what, env) => {
     expect(parseConfig({ ...PRODUCTION, ...env })).toMatchObject({
       production: true,
@@ -265,11 +282,34 @@ describe('NODE_ENV=production', () => {
     ['MQTT_PASSWORD', { MQTT_PASSWORD: 'mqtt_password' }],
     ['JWT_JWKS_URI', { JWT_SECRET: '', JWT_JWKS_URI: 'http://keys.example/jwks', ...ENCRYPTED }],
     ['DATABASE_URL', { DATABASE_URL: 'postgresql://mqtt:%70ostgres@db.example/mqtt_db' }],
-    ['DATABASE_URL', { DATABASE_URL: 'postgresql://mqtt:secret@db.example/mqtt_db?password=postgres' }],
+    ['DATABASE_URL', { DATABASE_URL: 'postgresql://mqtt@db.example/mqtt_db?password=postgres' }],
+    ['DATABASE_URL', { DATABASE_URL: 'postgresql://mqtt@db.example/mqtt_db' }],
+    ['DATABASE_URL', { DATABASE_URL: 'postgresql://mqtt:eleven-long@db.example/mqtt_db' }],
+    ['DATABASE_URL', { DATABASE_URL: 'postgresql://mqtt:short@%2Fvar%2Frun/mqtt_db' }],
+    ['DATABASE_URL', { DATABASE_URL: 'postgresql://the-database:the-database@db.example/mqtt_db' }],
+    [
+      'DATABASE_URL',
+      { DATABASE_URL: 'postgresql://mqtt:words-of-the-database@db.example/mqtt_db?password=x' },
+    ],
+    [
+      'DATABASE_URL',
+      { DATABASE_URL: 'postgresql://mqtt@db.example/mqtt_db?password=x&password=words-of-the-database' },
+    ],
+    ['MQTT_PASSWORD', { MQTT_PASSWORD: 'eleven-long' }],
+    ['MQTT_PASSWORD', { MQTT_USERNAME: 'service-of-the-ward', MQTT_PASSWORD: 'service-of-the-ward' }],
+    ['MQTT_PASSWORD', { MQTT_PASSWORD: 'words-of-the-database' }],
+    ['MQTT_PASSWORD', { MQTT_PASSWORD: 'rQ8s5vX2kL9wZ4tB7yN1cM6dF3gH0jPa' }],
+    ['JWT_SECRET', { MQTT_HTTP_AUTH_SECRET: 'rQ8s5vX2kL9wZ4tB7yN1cM6dF3gH0jPa' }],
+    ['JWT_SECRET', { JWT_SECRET: 'abcdefghi'.repeat(5) }],
+    ['JWT_SECRET', { JWT_SECRET: 'change-me-rQ8s5vX2kL9wZ4tB7yN1cM6dF3gH0jPa' }],
+    ['JWT_SECRET', { JWT_SECRET: 'Secret-rQ8s5vX2kL9wZ4tB7yN1cM6dF3gH0jPa' }],
+    ['JWT_SECRET', { JWT_SECRET: 'password-rQ8s5vX2kL9wZ4tB7yN1cM6dF3gH0jPa' }],
+    ['MQTT_HTTP_AUTH_SECRET', { MQTT_HTTP_AUTH_SECRET: 's'.repeat(32) }],
     ['NODE_TLS_REJECT_UNAUTHORIZED', { NODE_TLS_REJECT_UNAUTHORIZED: '0' }],
     ['JWT_SECRET', { JWT_SECRET: '' }],
     ['JWT_SECRET', { JWT_SECRET: 's'.repeat(31) }],
     ['WS_ALLOW_ANONYMOUS', { WS_ALLOW_ANONYMOUS: 'true' }],
+    ['WS_ALLOWED_ORIGINS', { WS_ALLOWED_ORIGINS: 'https://ward.example, null' }],
   ])('refuses %s: %j', (name, env) => {
     expect(problemsOf({ ...PRODUCTION, ...env })).toEqual([expect.stringMatching(`^${name}\\b`)]);
   });
@@ -282,7 +322,10 @@ describe('NODE_ENV=production', () => {
   it.each(['?sslmode=require', '?sslmode=disable', '?sslmode=verify-full&sslmode=no-verify', ''])(
     'refuses a database connection that is not verified (%j) unless told otherwise',
     (query) => {
-      const env = { ...PRODUCTION, DATABASE_URL: `postgresql://mqtt:secret@db.example/mqtt_db${query}` };
+      const env = {
+        ...PRODUCTION,
+        DATABASE_URL: `postgresql://mqtt:words-of-the-database@db.example/mqtt_db${query}`,
+      };
       expect(problemsOf(env)).toEqual([]);
       expect(problemsOf({ ...env, ALLOW_INSECURE_TRANSPORT: 'false' })).toContainEqual(
         expect.stringMatching('^DATABASE_URL: production needs sslmode=verify-full'),

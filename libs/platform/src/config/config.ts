@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseEnv } from 'node:util';
 import { tlsFilesProblem, type TlsFiles } from '../tls/tls-files.js';
-import { parseVariables, VARIABLES, type Environment } from './variables.js';
+import { parseVariables, type Environment } from './variables.js';
+import { weakSecrets } from './weak-secrets.js';
 
 /** How the service reaches its broker. `host` undefined: the embedded broker. */
 export interface MqttConfig {
@@ -96,12 +97,6 @@ export class ConfigError extends Error {
     this.name = 'ConfigError';
   }
 }
-
-/** The password of the example in the documentation, known to everyone. */
-const SEED_DATABASE_PASSWORD = 'postgres';
-
-/** The shortest key HS256 may use (RFC 7518, section 3.2: a key of the hash's size or larger). */
-const MIN_SECRET_BYTES = 32;
 
 /**
  * Reads `.env` in the working directory, where present, below the process environment, which wins.
@@ -286,19 +281,12 @@ function productionProblems(values: Environment): string[] {
   if (values.JWT_JWKS_URI?.startsWith('http:') && !values.ALLOW_INSECURE_TRANSPORT) {
     problems.push('JWT_JWKS_URI: production needs https, or ALLOW_INSECURE_TRANSPORT=true');
   }
-  if (values.DATABASE_URL !== undefined && databasePassword(values.DATABASE_URL) === SEED_DATABASE_PASSWORD) {
-    problems.push('DATABASE_URL: production needs a password that is not the default');
-  }
   // A certificate can stand for the account.
   const withCertificate = values.MQTT_TLS && values.MQTT_TLS_CERT !== undefined;
   if (values.MQTT_USERNAME === undefined && !withCertificate)
     problems.push('MQTT_USERNAME: production needs an account at the broker');
-  if (
-    (values.MQTT_PASSWORD === undefined && !withCertificate) ||
-    values.MQTT_PASSWORD === VARIABLES.MQTT_PASSWORD.default
-  ) {
-    problems.push('MQTT_PASSWORD: production needs a password that is not the default');
-  }
+  if (values.MQTT_PASSWORD === undefined && !withCertificate)
+    problems.push('MQTT_PASSWORD: production needs a password for the account at the broker');
   if (
     values.JWT_SECRET === undefined &&
     values.JWT_PUBLIC_KEY === undefined &&
@@ -306,13 +294,10 @@ function productionProblems(values: Environment): string[] {
   ) {
     problems.push('JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URI: production needs one of them');
   }
-  if (values.JWT_SECRET !== undefined && Buffer.byteLength(values.JWT_SECRET) < MIN_SECRET_BYTES) {
-    problems.push(`JWT_SECRET: production needs at least ${MIN_SECRET_BYTES} bytes`);
-  }
-  const brokerSecret = values.MQTT_HTTP_AUTH_SECRET;
-  if (brokerSecret !== undefined && Buffer.byteLength(brokerSecret) < MIN_SECRET_BYTES) {
-    problems.push(`MQTT_HTTP_AUTH_SECRET: production needs at least ${MIN_SECRET_BYTES} bytes`);
-  }
+  problems.push(...weakSecrets(values));
+  // What a browser says of any page without an origin of its own: a sandboxed frame of whatever site.
+  if (values.WS_ALLOWED_ORIGINS.includes('null'))
+    problems.push('WS_ALLOWED_ORIGINS: production does not allow null, which any page can be');
   if (values.WS_ALLOW_ANONYMOUS) problems.push('WS_ALLOW_ANONYMOUS: production allows no anonymous access');
   return problems;
 }
@@ -325,11 +310,6 @@ function isTlsDatabase(url: string): boolean {
   const modes = new URL(url).searchParams.getAll('sslmode');
   // Of several, the driver takes the last.
   return modes.length > 0 && modes.every((mode) => mode === 'verify-full');
-}
-
-function databasePassword(url: string): string {
-  const { password, searchParams } = new URL(url);
-  return searchParams.get('password') ?? decodeURIComponent(password);
 }
 
 function deepFreeze<T extends object>(value: T): T {

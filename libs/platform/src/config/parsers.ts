@@ -37,6 +37,15 @@ export const oneOf =
     return found;
   };
 
+/** To the letter: what is nearly right must not pass for something else. */
+export const exactly =
+  <const T extends string>(...choices: readonly T[]) =>
+  (value: string): T => {
+    const found = choices.find((choice) => choice === value);
+    if (found === undefined) throw new Error(`expected ${choices.join(', ')}, in small letters`);
+    return found;
+  };
+
 export const duration = (value: string): number => {
   const ms = parseDuration(value);
   if (ms === null) throw new Error('expected a duration such as 500ms, 30s, 5m, 1h or 7d');
@@ -44,6 +53,7 @@ export const duration = (value: string): number => {
 };
 
 const DAY_MS = 86_400_000;
+const MIN_RSA_BITS = 2_048;
 
 export const retention = (value: string): number => {
   const ms = parseDuration(value);
@@ -88,7 +98,10 @@ function isNetwork(text: string): boolean {
   const [address = '', bits, more] = text.split('/');
   const version = isIP(address);
   if (version === 0 || more !== undefined) return false;
-  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128));
+  return (
+    bits === undefined ||
+    (/^\d{1,3}$/.test(bits) && Number(bits) > 0 && Number(bits) <= (version === 4 ? 32 : 128))
+  );
 }
 
 /** A device topic: exactly one `+`, which stands for the device id, and no `#`. */
@@ -139,11 +152,13 @@ export const publicKey = (value: string): string => {
   const pem = value.replaceAll('\\n', '\n');
   try {
     const { asymmetricKeyType, asymmetricKeyDetails } = createPublicKey(pem);
-    if (asymmetricKeyType === 'rsa' || asymmetricKeyDetails?.namedCurve === 'prime256v1') return pem;
+    if (asymmetricKeyDetails?.namedCurve === 'prime256v1') return pem;
+    // RFC 7518, section 3.3
+    if (asymmetricKeyType === 'rsa' && (asymmetricKeyDetails?.modulusLength ?? 0) >= MIN_RSA_BITS) return pem;
   } catch {
     // Refused below; what OpenSSL says of it helps nobody.
   }
-  throw new Error('expected a PEM public key, RSA or P-256');
+  throw new Error(`expected a PEM public key, RSA of at least ${MIN_RSA_BITS} bits or P-256`);
 };
 
 /** The path of a file that is there and may be read. */

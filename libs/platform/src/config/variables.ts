@@ -5,6 +5,7 @@ import {
   port,
   boolean,
   oneOf,
+  exactly,
   duration,
   retention,
   secondsToAnHour,
@@ -54,7 +55,11 @@ export const VARIABLES = {
   ),
   MQTT_BROKER_PORT: variable('1883', 'port of the broker, embedded or not', port),
   MQTT_USERNAME: variable('mqtt_user', "the service's own account at the broker", optional(text)),
-  MQTT_PASSWORD: variable('mqtt_password', 'its password', optional(text)),
+  MQTT_PASSWORD: variable(
+    'mqtt_password',
+    'its password, at least 12 characters in production',
+    optional(text),
+  ),
   MQTT_CLIENT_ID: variable(
     'hduce_mqtt_service',
     'client id of the durable session; replicas with the same one take turns: one holds it, the others stand by',
@@ -133,7 +138,7 @@ export const VARIABLES = {
   ),
   RATE_LIMIT_PER_IP: variable(
     '6000',
-    'HTTP requests a minute from one address, at most; health and metrics are not counted; 0: no limit',
+    "HTTP requests a minute from one address, at most; health, metrics and the broker's questions are not counted; 0: no limit",
     integer(0, 10_000_000),
   ),
   RATE_LIMIT_PER_TOKEN: variable(
@@ -149,8 +154,8 @@ export const VARIABLES = {
   DATA_DIR: variable('.data', 'folder for embedded data and development secrets', text),
   NODE_ENV: variable(
     '',
-    'production refuses embedded servers, anonymous access, weak secrets and plaintext transports',
-    optional(text),
+    'development (unset), test or production, which refuses embedded servers, anonymous access, weak secrets and plaintext',
+    optional(exactly('development', 'test', 'production')),
   ),
   ALLOW_INSECURE_TRANSPORT: variable(
     'false',
@@ -164,7 +169,7 @@ export const VARIABLES = {
   ),
   JWT_PUBLIC_KEY: variable(
     '',
-    'PEM public key; accepts RS256 or ES256 instead of HS256',
+    'PEM public key, RSA of at least 2048 bits or P-256; accepts RS256 or ES256 instead of HS256',
     optional(publicKey),
   ),
   JWT_JWKS_URI: variable('', 'JWKS address; accepts RS256 and ES256 instead of HS256', optional(httpUrl)),

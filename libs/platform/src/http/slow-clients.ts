@@ -13,11 +13,16 @@ const STATUS_OF_CODE: Readonly<Record<string, readonly [status: number, detail: 
   HPE_CHUNK_EXTENSIONS_OVERFLOW: [413, 'The chunk extensions are too large.'],
 };
 
+/** How long a client may take to send the headers of a request, or to agree on an encryption. */
+export function headersTimeout({ requestTimeout }: Pick<Config['http'], 'requestTimeout'>): number {
+  return Math.ceil(requestTimeout * HEADERS_SHARE);
+}
+
 /** Ends connections of clients that send too slowly, or do not read what they asked for, and answers what is no HTTP. */
 export function endSlowClients(server: Server, config: Config): void {
   const { requestTimeout } = config.http;
   server.requestTimeout = requestTimeout;
-  server.headersTimeout = Math.ceil(requestTimeout * HEADERS_SHARE);
+  server.headersTimeout = headersTimeout(config.http);
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   // Otherwise Node looks every 30 s only. An option of its constructor, which is Nest's to call; read when it listens.
   Object.assign(server, { connectionsCheckingInterval: Math.min(1_000, server.headersTimeout) });
@@ -40,7 +45,9 @@ function unexpected(_request: IncomingMessage, response: ServerResponse): void {
 
 function refuse(errorCode: string | undefined, socket: Socket): void {
   const underWay = (socket as Socket & { _httpMessage?: { readonly headersSent: boolean } })._httpMessage;
-  if (!socket.writable || errorCode === 'ECONNRESET' || underWay?.headersSent === true) {
+  // Before the end of its handshake, what is written to a client would wait for that end.
+  const unanswerable = errorCode === 'ECONNRESET' || errorCode === 'ERR_TLS_HANDSHAKE_TIMEOUT';
+  if (!socket.writable || unanswerable || underWay?.headersSent === true) {
     socket.destroy();
     return;
   }

@@ -2,7 +2,7 @@ import { unwatchFile, watchFile } from 'node:fs';
 import type { Server } from 'node:http';
 import { Server as HttpsServer } from 'node:https';
 import { Logger } from '@nestjs/common';
-import { readTlsFiles, type TlsFiles } from './tls-files.js';
+import { servedTls, type TlsFiles } from './tls-files.js';
 
 /** A look at two files; a certificate is renewed days before the old one ends. */
 const LOOK_EVERY_MS = 2_000;
@@ -16,7 +16,7 @@ export function followCertificate(server: Server, files: TlsFiles): void {
   const logger = new Logger('Https');
   const renew = (): void => {
     try {
-      server.setSecureContext(readTlsFiles(files));
+      server.setSecureContext(servedTls(files));
       logger.log('TLS_CERT, TLS_KEY: changed, and in use');
     } catch {
       logger.warn('TLS_CERT, TLS_KEY: changed to what can not be used; the ones before stay in use');

@@ -1,7 +1,9 @@
-import type { INestApplicationContext } from '@nestjs/common';
+import type { Server } from 'node:http';
+import type { NestExpressApplication } from '@nestjs/platform-express';
 import { WsAdapter } from '@nestjs/platform-ws';
 import type { ServerOptions, WebSocket } from 'ws';
 import type { Config } from '../config/config.js';
+import { serveForeignUpgrades } from './foreign-upgrades.js';
 
 const MAX_FRAME_BYTES = 65_536;
 const LOOPBACK_NAMES: ReadonlySet<string> = new Set(['localhost', '127.0.0.1', '[::1]']);
@@ -11,11 +13,15 @@ const LOOPBACK_NAMES: ReadonlySet<string> = new Set(['localhost', '127.0.0.1', '
  * network position (RFC 6455, section 10.2), and a limit on what a client may send.
  */
 export class OriginWsAdapter extends WsAdapter {
+  private readonly server: Server;
+  private readonly paths = new Set<string>();
+
   constructor(
-    app: INestApplicationContext,
+    app: NestExpressApplication,
     private readonly config: Config,
   ) {
     super(app);
+    this.server = app.getHttpServer();
   }
 
   override create(port: number, options: Record<string, unknown> = {}): unknown {
@@ -27,7 +33,11 @@ export class OriginWsAdapter extends WsAdapter {
         done(allowed, 403, 'Origin not allowed');
       },
     };
-    return super.create(port, { ...options, ...limits } as never);
+    const created: unknown = super.create(port, { ...options, ...limits } as never);
+    this.paths.add(String(options['path']));
+    // Nest listens from the first of them on.
+    if (this.paths.size === 1) serveForeignUpgrades(this.server, this.paths);
+    return created;
   }
 
   /** What a client sends wrong is the client's trouble and closes its socket; a log line each would flood the log. */

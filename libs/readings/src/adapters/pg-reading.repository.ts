@@ -207,8 +207,8 @@ export class PgReadingRepository extends ReadingRepository {
     return rows.pipe(mapped);
   }
 
-  async latest(deviceId: string, from?: string): Promise<readonly StoredReading[]> {
-    const where = new Conditions({ deviceId, order: 'desc', ...(from !== undefined && { from }) });
+  async latest(filter: ReadingFilter): Promise<readonly StoredReading[]> {
+    const where = new Conditions(filter);
     const records = await this.database.query<ReadingRecord>(
       `SELECT DISTINCT ON (metric_type) ${COLUMNS} FROM device_readings WHERE ${where.sql}
        ORDER BY metric_type, device_readings.timestamp DESC, id DESC`,
@@ -228,6 +228,8 @@ class Conditions {
     if (filter.metricTypes) this.add(`metric_type = ANY (${this.value(filter.metricTypes)}::text[])`);
     if (filter.from !== undefined) this.add(`timestamp >= ${this.value(filter.from)}::timestamptz`);
     if (filter.to !== undefined) this.add(`timestamp < ${this.value(filter.to)}::timestamptz`);
+    if (filter.receivedFrom !== undefined)
+      this.add(`received_at >= ${this.value(filter.receivedFrom)}::timestamptz`);
   }
 
   get sql(): string {

@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 import { Injectable } from '@nestjs/common';
 import type { Principal } from '#kernel';
-import { DeviceRegistry } from '#devices';
+import { DeviceRegistry, shownSince } from '#devices';
 import type { StoredReading } from '../domain/reading.js';
 import {
   ReadingRepository,
@@ -57,19 +57,19 @@ export class ReadingHistory {
 
   /** @throws DomainError not_found/device_not_found */
   async latest(deviceId: string, caller: Principal): Promise<readonly StoredReading[]> {
-    const { from } = await this.visible({ deviceId, order: 'desc' }, caller);
-    return this.readings.latest(deviceId, from);
+    return this.readings.latest(await this.visible({ deviceId, order: 'desc' }, caller));
   }
 
   /**
    * What of a filter the caller may see: whoever is confined to a patient sees nothing that the device measured for
-   * another one before.
+   * another one before. What came in before was, too: the device's clock may be ahead.
    * @throws DomainError not_found/device_not_found
    */
   private async visible(filter: ReadingFilter, caller: Principal): Promise<ReadingFilter> {
-    const { patientSince } = await this.registry.get(filter.deviceId, caller);
-    if (caller.patientId === null || patientSince === null) return filter;
-    if (filter.from !== undefined && new Date(filter.from) >= patientSince) return filter;
-    return { ...filter, from: patientSince.toISOString() };
+    const from = shownSince(await this.registry.get(filter.deviceId, caller), caller);
+    if (from === null) return filter;
+    const since = from.toISOString();
+    const isLater = filter.from !== undefined && new Date(filter.from) >= from;
+    return { ...filter, receivedFrom: since, ...(!isLater && { from: since }) };
   }
 }

@@ -9,6 +9,8 @@ export interface ReadingFilter {
   readonly metricTypes?: readonly string[];
   readonly from?: string;
   readonly to?: string;
+  /** Without those that came in before. */
+  readonly receivedFrom?: string;
   readonly order: 'asc' | 'desc';
 }
 
@@ -62,6 +64,6 @@ export abstract class ReadingRepository {
   /** All of the range as an object stream of StoredReading, read from the database as it is consumed. */
   abstract stream(filter: ReadingFilter): Promise<Readable>;
 
-  /** The newest reading of each metric, none of them older than `from`. */
-  abstract latest(deviceId: string, from?: string): Promise<readonly StoredReading[]>;
+  /** The newest reading of each metric. */
+  abstract latest(filter: ReadingFilter): Promise<readonly StoredReading[]>;
 }

@@ -9,13 +9,14 @@ const device: DeviceIdentity = {
   deviceId: 'device_123',
   tenant: 'default',
   patientId: 7,
+  patientSince: null,
   type: 'blood_pressure_monitor',
   decommissionedAt: null,
 };
 
-function eventsOf(payload: Record<string, unknown>): DataReceived[] {
-  return decodeMessage(payload, device, RECEIVED).map(
-    (measurement, index) => new DataReceived(() => 'id', index, device, measurement, RECEIVED),
+function eventsOf(payload: Record<string, unknown>, of: DeviceIdentity = device): DataReceived[] {
+  return decodeMessage(payload, of, RECEIVED).map(
+    (measurement, index) => new DataReceived(() => 'id', index, of, measurement, RECEIVED),
   );
 }
 
@@ -36,6 +37,22 @@ describe('DataReceived', () => {
       patient_id: 7,
     });
   });
+
+  it.each<[string, Date, string | null, number | null]>([
+    ['measured a moment before', RECEIVED, '2024-01-23T10:29:59.999999Z', null],
+    ['measured at that moment', RECEIVED, '2024-01-23T10:30:00Z', 7],
+    ['received before', new Date(RECEIVED.getTime() + 1), '2024-01-23T10:31:00Z', null],
+    ['undated, received before', new Date(RECEIVED.getTime() + 1), null, null],
+    ['undated', RECEIVED, null, 7],
+  ])(
+    'is of the patient the device was given to, but not what was %s',
+    (_what, patientSince, timestamp, owner) => {
+      const payload = { metric_type: 'heart_rate', value: 70, ...(timestamp !== null && { timestamp }) };
+      const [event] = eventsOf(payload, { ...device, patientSince });
+      expect(event?.patientId).toBe(owner);
+      expect(JSON.parse(event?.dataJson ?? '')).toHaveProperty('patient_id', owner);
+    },
+  );
 
   it('has an id of its own for each measurement of a message', () => {
     const heartRate = { metric_type: 'heart_rate', value: 70 };

@@ -10,7 +10,8 @@ export class DataReceived implements DomainEvent {
   readonly type = 'device.data.received';
   readonly deviceId: string;
   readonly tenant: string;
-  readonly patientId: number;
+  /** Null: measured, or received, before the device was given to its patient. Whose it was then is not known any more. */
+  readonly patientId: number | null;
   private madeId: string | undefined;
   private madeData: DomainEvent['data'] | undefined;
   private madeJson: string | undefined;
@@ -30,7 +31,7 @@ export class DataReceived implements DomainEvent {
   ) {
     this.deviceId = device.deviceId;
     this.tenant = device.tenant;
-    this.patientId = device.patientId;
+    this.patientId = isOfEarlierPatient(device, measurement, receivedAt) ? null : device.patientId;
   }
 
   get id(): string {
@@ -82,6 +83,15 @@ export class DataReceived implements DomainEvent {
     parts.push(']}');
     return parts.join('');
   }
+}
+
+function isOfEarlierPatient(
+  { patientSince }: DeviceIdentity,
+  { timestamp }: Measurement,
+  receivedAt: Date,
+): boolean {
+  if (patientSince === null) return false;
+  return receivedAt < patientSince || Date.parse(timestamp) < patientSince.getTime();
 }
 
 let lastDate: Date | undefined;

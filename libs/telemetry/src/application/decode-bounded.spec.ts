@@ -7,6 +7,7 @@ const monitor: DeviceIdentity = {
   deviceId: 'device_123',
   tenant: 'default',
   patientId: 1,
+  patientSince: null,
   type: 'blood_pressure_monitor',
   decommissionedAt: null,
 };

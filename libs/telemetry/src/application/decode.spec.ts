@@ -9,7 +9,14 @@ type Payload = Readonly<Record<string, unknown>>;
 const RECEIVED = new Date('2024-01-23T10:31:00.000Z');
 
 function device(type: DeviceType): DeviceIdentity {
-  return { deviceId: 'device_123', tenant: 'default', patientId: 1, type, decommissionedAt: null };
+  return {
+    deviceId: 'device_123',
+    tenant: 'default',
+    patientId: 1,
+    patientSince: null,
+    type,
+    decommissionedAt: null,
+  };
 }
 
 const decode = (type: DeviceType, payload: Payload): readonly Measurement[] =>

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { EventBus, eventDataJson, type DomainEvent, type Principal } from '#kernel';
-import { passes, type StreamFilter } from '../domain/stream-filter.js';
+import { mayHear, passes, type StreamFilter } from '../domain/stream-filter.js';
 
 /** How a kind of watcher receives its messages. */
 export interface FrameFormat {
@@ -49,7 +49,7 @@ export class LiveFeed {
     for (const watcher of this.watchers) {
       const wanted: number[] = [];
       events.forEach((event, index) => {
-        if (watcher.principal.maySee(event) && passes(watcher.filter, event)) wanted.push(index);
+        if (mayHear(watcher.principal, event) && passes(watcher.filter, event)) wanted.push(index);
       });
       if (wanted.length > 0) watcher.send(messages.framesOf(wanted, watcher.format));
     }

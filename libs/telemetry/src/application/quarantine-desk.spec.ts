@@ -22,6 +22,7 @@ const device: DeviceIdentity = {
   deviceId: 'device_123',
   tenant: 'default',
   patientId: 7,
+  patientSince: null,
   type: 'ecg_monitor',
   decommissionedAt: null,
 };

@@ -1,5 +1,5 @@
-import type { DomainEvent } from '#kernel';
-import { NO_FILTER, passes, type StreamFilter } from './stream-filter.js';
+import { Principal, type Claims, type DomainEvent } from '#kernel';
+import { mayHear, NO_FILTER, passes, type StreamFilter } from './stream-filter.js';
 
 const measured: DomainEvent = {
   id: '1',
@@ -56,5 +56,24 @@ describe('passes', () => {
     ],
   ])('%s', (_what, filter, event, passed) => {
     expect(passes(filter, event)).toBe(passed);
+  });
+});
+
+describe('what a token is told of', () => {
+  const command: DomainEvent = { ...measured, type: 'command.sent', data: {} };
+  const rejected: DomainEvent = { ...stray, deviceId: 'device_123', patientId: 1 };
+  it.each<[Claims, readonly [measured: boolean, command: boolean, rejected: boolean]]>([
+    [{ role: 'admin' }, [true, true, true]],
+    [{ role: 'admin', patient_id: 1 }, [true, true, false]],
+    [{ role: 'clinician' }, [true, true, false]],
+    [{ role: 'viewer' }, [true, false, false]],
+    [{ role: 'patient', patient_id: 1 }, [true, false, false]],
+    [{ role: 'patient', patient_id: 2 }, [false, false, false]],
+    [{ scope: 'stream commands:read' }, [true, true, false]],
+    [{ scope: 'stream' }, [true, false, false]],
+    [{ role: 'admin', tenant: 'north' }, [false, false, false]],
+  ])('is, for %j: %j', (claims, heard) => {
+    const principal = Principal.fromClaims(claims);
+    expect([measured, command, rejected].map((event) => mayHear(principal, event))).toEqual(heard);
   });
 });

@@ -1,4 +1,4 @@
-import type { DomainEvent } from '#kernel';
+import type { DomainEvent, Principal } from '#kernel';
 
 /** What a watcher wants of the stream; a list that is absent does not narrow it. */
 export interface StreamFilter {
@@ -11,6 +11,17 @@ export interface StreamFilter {
 
 /** Everything. */
 export const NO_FILTER: StreamFilter = {};
+
+/**
+ * May it be told of this? The stream shows nothing that its token could not ask for: commands and rejected messages have
+ * scopes of their own, and whose a rejected message is nobody has checked.
+ */
+export function mayHear(principal: Principal, event: DomainEvent): boolean {
+  if (!principal.maySee(event)) return false;
+  if (event.type.startsWith('command.')) return principal.has('commands:read');
+  if (event.type === 'message.rejected') return principal.has('admin') && principal.patientId === null;
+  return true;
+}
 
 /** Whether an event passes. Metric types narrow data events only: other events measure nothing. */
 export function passes(filter: StreamFilter, event: DomainEvent): boolean {
