@@ -233,6 +233,20 @@ describe('the audit log', () => {
       ]);
     });
 
+    it('no subscription to patients there can not be, and it takes no other entry with it', async () => {
+      const [request, read] = [named(), named()];
+      const watcher = await service.live(`?token=${await service.token({ role: 'viewer' })}`, {
+        'x-request-id': request,
+      });
+      await watcher.hear('connected');
+      watcher.say({ event: 'subscribe', data: { patient_ids: [3_000_000_000] } });
+      const answer = await service.read('/devices/pump_1/latest', { 'x-request-id': read });
+      expect(answer.status).toBe(200);
+      expect((await watcher.hear('error')).data['code']).toBe('invalid_message');
+      watcher.end();
+      expect((await entriesOf(request)).map(({ action }) => action)).toEqual(['openStream']);
+    });
+
     it('every operation of the API description that needs a token, without having been told of it', async () => {
       const { body: api } = await service.get('/openapi.json');
       const operations = Object.entries(api.paths as Record<string, Record<string, any>>) // eslint-disable-line @typescript-eslint/no-explicit-any
