@@ -247,6 +247,43 @@ describe('the audit log', () => {
       expect((await entriesOf(request)).map(({ action }) => action)).toEqual(['openStream']);
     });
 
+    it('no other patient than the one who has the device, whatever the query or the body says', async () => {
+      const attempts: [string, string, object | undefined, number][] = [
+        ['GET', '/devices/pump_1?patient_id=999', undefined, 400],
+        ['GET', '/devices/pump_1/latest?patient_id=999', undefined, 400],
+        ['GET', '/devices/pump_1/data?patient_id=999', undefined, 400],
+        ['POST', '/devices/pump_1/command?patient_id=999', { command: 'forged' }, 400],
+        ['POST', '/devices/pump_1/command', { command: 'forged', patient_id: 999 }, 400],
+        ['POST', '/devices/pump_1/credentials?patient_id=999', undefined, 400],
+        ['POST', '/devices/pump_1/credentials', { patient_id: 999, device_id: 'pump_2' }, 400],
+        ['DELETE', '/devices/pump_1?patient_id=999', undefined, 400],
+        ['GET', '/devices/pump_1?patient_id=999', undefined, 401],
+        ['POST', '/devices/pump_1/command', { command: 'forged', patient_id: 999 }, 401],
+      ];
+      for (const [method, path, body, status] of attempts) {
+        const request = named();
+        const response = await fetch(`http://127.0.0.1:${service.port}${path}`, {
+          method,
+          headers: {
+            'x-request-id': request,
+            ...(status !== 401 && { authorization: await bearer({ role: 'clinician' }) }),
+            ...(body && { 'content-type': 'application/json' }),
+          },
+          ...(body && { body: JSON.stringify(body) }),
+        });
+        expect({ path, status: response.status }).toEqual({ path, status });
+        if (status === 400)
+          expect(await response.json()).toMatchObject({
+            code: 'validation_failed',
+            errors: expect.arrayContaining([{ field: 'patient_id', message: 'is not a known field' }]),
+          });
+        const writes = method !== 'GET' && status !== 401;
+        const entries = await written(request, writes ? 2 : 1);
+        for (const entry of entries) expect(entry).toMatchObject({ device_id: 'pump_1', patient_id: 1 });
+      }
+      expect(await database.query("SELECT FROM device_commands WHERE command = 'forged'")).toEqual([]);
+    });
+
     it('every operation of the API description that needs a token, without having been told of it', async () => {
       const { body: api } = await service.get('/openapi.json');
       const operations = Object.entries(api.paths as Record<string, Record<string, any>>) // eslint-disable-line @typescript-eslint/no-explicit-any

@@ -3,7 +3,7 @@ import type { CallHandler, CanActivate, ExecutionContext, NestInterceptor } from
 import type { Response } from 'express';
 import { catchError, from, mergeMap, type Observable } from 'rxjs';
 import { AuditTrail, Clock, type AuditEntry } from '#kernel';
-import { requestIdOf, type AuthenticatedRequest } from '#platform';
+import { reads, requestIdOf, type AuthenticatedRequest } from '#platform';
 import { outcomeOf, type Outcome } from './outcome.js';
 
 /** Metadata of `@ApiOperation` (@nestjs/swagger): the operation's name in the API description names it here, too. */
@@ -99,18 +99,22 @@ function entryOf(
   { outcome, detail }: Outcome,
   result?: unknown,
 ): AuditEntry {
-  const { principal } = request;
-  const deviceId = textIn('device_id', request.params, request.body, request.query, result);
+  const { principal, params } = request;
+  // What nobody reads, or no DTO has found good, says nothing of whose data it is about.
+  const isGood = taken.has(request) && outcome !== 'begun' && detail !== 'validation_failed';
+  const query = isGood && reads(context, 'query') ? request.query : null;
+  const body: unknown = principal && reads(context, 'body') ? request.body : null;
+  const deviceId = textIn('device_id', params, body, query, result);
   // Whose data it is about: the patient that was named; or else, once it is written, the one who has the device. Before
   // a device goes to another patient it is its patient's.
-  const named: unknown[] = outcome === 'begun' && deviceId !== null ? [] : [request.body, request.query];
+  const named: unknown[] = isGood ? [result, body, query] : [];
   return {
     at,
     actor: principal ?? null,
     action: actionOf(context),
     patientId: patientIn(...named) ?? (deviceId === null ? (principal?.patientId ?? null) : null),
     deviceId,
-    target: textIn('command_id', request.params, result) ?? textIn('id', request.params) ?? null,
+    target: textIn('command_id', params, result) ?? textIn('id', params) ?? null,
     source: request.ip ?? null,
     outcome,
     detail,
