@@ -233,6 +233,27 @@ describe('the audit log', () => {
       ]);
     });
 
+    it('a subscription to more than 100 devices and patients in one entry', async () => {
+      const request = named();
+      const watcher = await service.live(`?token=${await service.token({ role: 'viewer' })}`, {
+        'x-request-id': request,
+      });
+      await watcher.hear('connected');
+      const patient_ids = Array.from({ length: 1_000 }, (_none, index) => index + 1);
+      const device_ids = patient_ids.map((id) => `pump_${id}`);
+      watcher.say({ event: 'subscribe', data: { device_ids, patient_ids } });
+      await watcher.hear('subscribed');
+      watcher.say({ event: 'subscribe', data: { device_ids: device_ids.slice(0, 100) } });
+      await until(
+        'the second answer',
+        () => watcher.messages.filter(({ event }) => event === 'subscribed').length === 2,
+      );
+      watcher.end();
+      const [, first, ...others] = await entriesOf(request);
+      expect(first).toMatchObject({ action: 'subscribeStream', detail: '1000 devices, 1000 patients' });
+      expect(others.map(({ device_id }) => device_id)).toEqual(device_ids.slice(0, 100));
+    });
+
     it('no subscription to patients there can not be, and it takes no other entry with it', async () => {
       const [request, read] = [named(), named()];
       const watcher = await service.live(`?token=${await service.token({ role: 'viewer' })}`, {
