@@ -14,8 +14,8 @@ const MAX_INT32 = 2_147_483_647;
 const taken = new WeakSet<object>();
 
 /**
- * Stands before all other guards and writes down whom they send away: without a token, with a bad one, without the
- * scope, or too often. Nothing is shown to those, so the answer does not wait for it.
+ * Stands before all other guards and writes down whom they send away: without a token, with a bad one, or without the
+ * scope. Nothing is shown to those, so the answer does not wait for it.
  */
 @Injectable()
 export class AuditGuard implements CanActivate {
@@ -88,7 +88,6 @@ export class AuditInterceptor implements NestInterceptor {
 function denialOf(status: number, { headers, principal }: AuthenticatedRequest): Outcome | null {
   if (status === 401) return { outcome: 'denied', detail: headers.authorization ? 'bad_token' : 'no_token' };
   if (status === 403) return { outcome: 'denied', detail: principal ? 'insufficient_scope' : 'forbidden' };
-  if (status === 429) return { outcome: 'denied', detail: 'too_many_requests' };
   return null;
 }
 
