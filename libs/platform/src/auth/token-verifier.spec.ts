@@ -97,6 +97,32 @@ describe('TokenVerifier', () => {
     );
   });
 
+  it('knows one spelling of a token, and no other', async () => {
+    const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
+    const service = verifier({ JWT_SECRET: SECRET });
+    let token: string;
+    // One whose signature has a letter that base64 writes otherwise.
+    do token = await sign({ claims: { jti: crypto.randomUUID() } });
+    while (!/[-_][\w-]*$/.test(token.split('.')[2] ?? ''));
+    // Of the last letter of 32 bytes, two bits do not count.
+    const last = letters.indexOf(token.at(-1) ?? '');
+    const [head = '', payload = '', signature = ''] = token.split('.');
+    const others = [
+      ...[1, 2, 3].map((bits) => token.slice(0, -1) + letters.charAt(last ^ bits)),
+      `${token}=`,
+      `${token}==`,
+      ` ${token}`,
+      `${token} `,
+      `${token}\n`,
+      `${head}.${payload}.${signature.replaceAll('-', '+').replaceAll('_', '/')}`,
+      `${head}=.${payload}.${signature}`,
+    ];
+    for (const seenBefore of [false, true]) {
+      for (const other of others) await expect(service.verify(other)).rejects.toThrow(InvalidTokenError);
+      if (!seenBefore) await expect(service.verify(token)).resolves.toBeDefined();
+    }
+  });
+
   it('says that a token has expired', async () => {
     for (const expiresIn of [-6, -60]) {
       await expect(verifier({ JWT_SECRET: SECRET }).verify(await sign({ expiresIn }))).rejects.toThrow(
