@@ -305,6 +305,22 @@ describe('the audit log', () => {
       expect(await database.query("SELECT FROM device_commands WHERE command = 'forged'")).toEqual([]);
     });
 
+    it('one actor for each subject, also where they differ in what does not fit or can not be stored', async () => {
+      const long = 'x'.repeat(255);
+      const subjects = [`${long}a`, `${long}b`, 'a\u0001', 'a\u0002', long, '\u{1f600}'.repeat(255)];
+      const actors = [];
+      for (const sub of subjects) {
+        const request = named();
+        const authorization = await bearer({ role: 'viewer', sub });
+        await service.get('/devices/pump_1', { authorization, 'x-request-id': request });
+        actors.push((await entriesOf(request))[0]?.actor);
+      }
+      expect(new Set(actors).size).toBe(subjects.length);
+      expect(actors[0]).toMatch(/^x{222}~[0-9a-f]{32}$/);
+      expect(actors.slice(4)).toEqual(subjects.slice(4));
+      expect((await audit(`?actor=${actors[1] ?? ''}`)).body.data).toHaveLength(1);
+    });
+
     it('every operation of the API description that needs a token, without having been told of it', async () => {
       const { body: api } = await service.get('/openapi.json');
       const operations = Object.entries(api.paths as Record<string, Record<string, any>>) // eslint-disable-line @typescript-eslint/no-explicit-any

@@ -83,6 +83,8 @@ describe('TokenVerifier', () => {
       { JWT_PUBLIC_KEY: pem(rsa.publicKey) },
       { alg: 'PS256', key: rsa.privateKey },
     ],
+    ['a sub that is a number', { JWT_SECRET: SECRET }, { claims: { sub: 42 } }],
+    ['a sub that is null', { JWT_SECRET: SECRET }, { claims: { sub: null } }],
     ['no issuer', { JWT_SECRET: SECRET, JWT_ISSUER: 'https://id.example' }, {}],
     [
       'another issuer',
