@@ -28,10 +28,18 @@ export class AuditGuard implements CanActivate {
     if (context.getType() !== 'http') return true;
     const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
     const response = context.switchToHttp().getResponse<Response>();
+    // It is gone with the connection.
+    const source = request.ip ?? null;
+    const note = (outcome: Outcome): void =>
+      this.trail.note({ ...entryOf(context, request, this.clock.now(), outcome), source });
     response.once('close', () => {
+      // Nobody is there any more to be answered, and the guards may still wait for a key server.
+      request.onRefusal = (error) => {
+        const outcome = outcomeOf(error);
+        if (!response.headersSent && outcome.outcome === 'denied') note(outcome);
+      };
       const outcome = denialOf(response.statusCode, request);
-      if (taken.has(request) || !outcome) return;
-      this.trail.note(entryOf(context, request, this.clock.now(), outcome));
+      if (!taken.has(request) && outcome) note(outcome);
     });
     return true;
   }
