@@ -233,6 +233,94 @@ describe('the audit log', () => {
       ]);
     });
 
+    it('a subscription to more than 100 devices and patients in one entry', async () => {
+      const request = named();
+      const watcher = await service.live(`?token=${await service.token({ role: 'viewer' })}`, {
+        'x-request-id': request,
+      });
+      await watcher.hear('connected');
+      const patient_ids = Array.from({ length: 1_000 }, (_none, index) => index + 1);
+      const device_ids = patient_ids.map((id) => `pump_${id}`);
+      watcher.say({ event: 'subscribe', data: { device_ids, patient_ids } });
+      await watcher.hear('subscribed');
+      watcher.say({ event: 'subscribe', data: { device_ids: device_ids.slice(0, 100) } });
+      await until(
+        'the second answer',
+        () => watcher.messages.filter(({ event }) => event === 'subscribed').length === 2,
+      );
+      watcher.end();
+      const [, first, ...others] = await entriesOf(request);
+      expect(first).toMatchObject({ action: 'subscribeStream', detail: '1000 devices, 1000 patients' });
+      expect(others.map(({ device_id }) => device_id)).toEqual(device_ids.slice(0, 100));
+    });
+
+    it('no subscription to patients there can not be, and it takes no other entry with it', async () => {
+      const [request, read] = [named(), named()];
+      const watcher = await service.live(`?token=${await service.token({ role: 'viewer' })}`, {
+        'x-request-id': request,
+      });
+      await watcher.hear('connected');
+      watcher.say({ event: 'subscribe', data: { patient_ids: [3_000_000_000] } });
+      const answer = await service.read('/devices/pump_1/latest', { 'x-request-id': read });
+      expect(answer.status).toBe(200);
+      expect((await watcher.hear('error')).data['code']).toBe('invalid_message');
+      watcher.end();
+      expect((await entriesOf(request)).map(({ action }) => action)).toEqual(['openStream']);
+    });
+
+    it('no other patient than the one who has the device, whatever the query or the body says', async () => {
+      const attempts: [string, string, object | undefined, number][] = [
+        ['GET', '/devices/pump_1?patient_id=999', undefined, 400],
+        ['GET', '/devices/pump_1/latest?patient_id=999', undefined, 400],
+        ['GET', '/devices/pump_1/data?patient_id=999', undefined, 400],
+        ['POST', '/devices/pump_1/command?patient_id=999', { command: 'forged' }, 400],
+        ['POST', '/devices/pump_1/command', { command: 'forged', patient_id: 999 }, 400],
+        ['POST', '/devices/pump_1/credentials?patient_id=999', undefined, 400],
+        ['POST', '/devices/pump_1/credentials', { patient_id: 999, device_id: 'pump_2' }, 400],
+        ['DELETE', '/devices/pump_1?patient_id=999', undefined, 400],
+        ['GET', '/devices/pump_1?patient_id=999', undefined, 401],
+        ['POST', '/devices/pump_1/command', { command: 'forged', patient_id: 999 }, 401],
+      ];
+      for (const [method, path, body, status] of attempts) {
+        const request = named();
+        const response = await fetch(`http://127.0.0.1:${service.port}${path}`, {
+          method,
+          headers: {
+            'x-request-id': request,
+            ...(status !== 401 && { authorization: await bearer({ role: 'clinician' }) }),
+            ...(body && { 'content-type': 'application/json' }),
+          },
+          ...(body && { body: JSON.stringify(body) }),
+        });
+        expect({ path, status: response.status }).toEqual({ path, status });
+        if (status === 400)
+          expect(await response.json()).toMatchObject({
+            code: 'validation_failed',
+            errors: expect.arrayContaining([{ field: 'patient_id', message: 'is not a known field' }]),
+          });
+        const writes = method !== 'GET' && status !== 401;
+        const entries = await written(request, writes ? 2 : 1);
+        for (const entry of entries) expect(entry).toMatchObject({ device_id: 'pump_1', patient_id: 1 });
+      }
+      expect(await database.query("SELECT FROM device_commands WHERE command = 'forged'")).toEqual([]);
+    });
+
+    it('one actor for each subject, also where they differ in what does not fit or can not be stored', async () => {
+      const long = 'x'.repeat(255);
+      const subjects = [`${long}a`, `${long}b`, 'a\u0001', 'a\u0002', long, '\u{1f600}'.repeat(255)];
+      const actors = [];
+      for (const sub of subjects) {
+        const request = named();
+        const authorization = await bearer({ role: 'viewer', sub });
+        await service.get('/devices/pump_1', { authorization, 'x-request-id': request });
+        actors.push((await entriesOf(request))[0]?.actor);
+      }
+      expect(new Set(actors).size).toBe(subjects.length);
+      expect(actors[0]).toMatch(/^x{222}~[0-9a-f]{32}$/);
+      expect(actors.slice(4)).toEqual(subjects.slice(4));
+      expect((await audit(`?actor=${actors[1] ?? ''}`)).body.data).toHaveLength(1);
+    });
+
     it('every operation of the API description that needs a token, without having been told of it', async () => {
       const { body: api } = await service.get('/openapi.json');
       const operations = Object.entries(api.paths as Record<string, Record<string, any>>) // eslint-disable-line @typescript-eslint/no-explicit-any

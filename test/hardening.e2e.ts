@@ -1,6 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
+import type { IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { WebSocket } from 'ws';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { Service } from './support/service.js';
 import { until } from './support/until.js';
@@ -262,6 +265,60 @@ describe('HTTP', () => {
       }
       expect(statuses).toEqual([...Array<number>(PER_IP).fill(401), 429]);
       expect(await times(1, from('192.0.2.10'))).toEqual([401]);
+    });
+
+    it('turns an address away that tries one token after the other at the WebSocket, and no other', async () => {
+      const guess = async (index: number): Promise<number> =>
+        (await limited.live(`?token=guess${index}`, from('192.0.2.30'))).closed();
+      const byMessage = async (index: number): Promise<number> => {
+        const client = await limited.live('', from('192.0.2.30'));
+        // Only the first of them is looked at.
+        for (let more = 0; more < 10; more += 1)
+          client.say({ event: 'authenticate', data: { token: `guess${index}.${more}` } });
+        return client.closed();
+      };
+      const codes = [];
+      for (let index = 0; index < PER_IP; index += 1)
+        codes.push(await (index % 2 === 0 ? guess : byMessage)(index));
+      expect(codes).toEqual([...Array<number>(PER_IP).fill(4401)]);
+      const refused = new WebSocket(`ws://127.0.0.1:${limited.port}/ws/mqtt`, {
+        headers: from('192.0.2.30'),
+      });
+      const [, answer] = (await once(refused, 'unexpected-response')) as [unknown, IncomingMessage];
+      expect(answer.statusCode).toBe(429);
+      expect(Number(answer.headers['retry-after'])).toBeGreaterThan(0);
+      expect(JSON.parse(await text(answer))).toMatchObject({ status: 429, code: 'too_many_requests' });
+      // It is the same count as that of its requests.
+      expect(await times(1, from('192.0.2.30'))).toEqual([429]);
+      const other = await limited.live(`?token=${await limited.token()}`, from('192.0.2.31'));
+      await other.hear('connected');
+      other.end();
+      await until('an entry of each guess', async () => {
+        const rows = await database.query(
+          "SELECT FROM audit_log WHERE source = '192.0.2.30' AND detail = 'bad_token'",
+        );
+        return rows.length === PER_IP;
+      });
+    });
+
+    it('writes down the first it turns away in a minute, of an address and of a token', async () => {
+      const authorization = `Bearer ${await limited.token({ role: 'viewer', ward: 'flood' })}`;
+      expect((await times(PER_TOKEN + 4, { ...from('192.0.2.40'), authorization })).slice(PER_TOKEN)).toEqual(
+        [429, 429, 429, 429],
+      );
+      expect((await times(PER_IP, from('192.0.2.40'))).slice(-2)).toEqual([429, 429]);
+      const entries = await until('the entries', async () => {
+        const rows = await database.query(
+          `SELECT actor, source, outcome, detail, target FROM audit_log
+           WHERE source = '192.0.2.40' AND action = 'exceedRateLimit' ORDER BY id`,
+        );
+        return rows.length >= 2 && rows;
+      });
+      const about = { source: '192.0.2.40', outcome: 'denied', detail: 'too_many_requests' };
+      expect(entries).toEqual([
+        { ...about, actor: 'tester', target: 'token' },
+        { ...about, actor: null, target: 'address' },
+      ]);
     });
 
     it('does not count probes and metrics', async () => {

@@ -101,6 +101,24 @@ describe('the limits of the WebSocket', () => {
     await proxy.cut();
   });
 
+  it('closes a client that sends too many messages with 4429, and writes that down', async () => {
+    const chatty = await watch(await tokenOf('chatty'));
+    const present = await watch(await tokenOf('calm'));
+    for (let index = 0; index < 200; index += 1) chatty.say({ event: 'subscribe' });
+    expect(await chatty.closed()).toBe(4429);
+    present.say({ event: 'ping' });
+    await present.hear('pong');
+    await until('the denial', async () => {
+      const rows = await database.query("SELECT FROM audit_log WHERE detail = 'too_many_messages'");
+      return rows.length === 1;
+    });
+    const [row] = await database.query<{ count: string }>(
+      "SELECT count(*) FROM audit_log WHERE action = 'subscribeStream'",
+    );
+    // While they are sent, some seconds may pass.
+    expect(Number(row?.count)).toBeLessThan(100);
+  });
+
   it('takes 64 kB in one message and no byte more, in frames or at once', async () => {
     const fits = await watch(await tokenOf('fits'));
     fits.socket.send('x'.repeat(65_536));

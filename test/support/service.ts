@@ -109,9 +109,8 @@ export class Service {
 
   /** A token the service accepts. */
   async token(claims: Record<string, unknown> = { role: 'admin' }, expiresAt = '1h'): Promise<string> {
-    return new SignJWT(claims)
+    return new SignJWT({ sub: 'tester', ...claims })
       .setProtectedHeader({ alg: 'HS256' })
-      .setSubject('tester')
       .setExpirationTime(expiresAt)
       .sign(Buffer.from(JWT_SECRET));
   }

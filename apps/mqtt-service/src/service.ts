@@ -4,6 +4,7 @@ import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { CommandRow } from '#commands';
 import { DeviceRow } from '#devices';
+import { AuditTrail } from '#kernel';
 import {
   Database,
   EmbeddedBroker,
@@ -24,6 +25,8 @@ import {
   ProblemFilter,
   serveApiDocumentation,
   servedTls,
+  Throttle,
+  TokenVerifier,
   validationPipe,
   type Config,
 } from '#platform';
@@ -108,12 +111,13 @@ export async function startService(config: Config, logger: LoggerService): Promi
 function prepareHttp(app: NestExpressApplication, config: Config): void {
   app.disable('x-powered-by');
   app.use(nameRequests());
-  hardenHttp(app, config);
+  const throttle = new Throttle(config, app.get(TokenVerifier), app.get(AuditTrail));
+  hardenHttp(app, config, throttle);
   app.useBodyParser('json', { limit: MAX_BODY_BYTES, type: hasJsonBody });
   app.use(jsonBodyGuard());
   app.useGlobalPipes(validationPipe());
   app.useGlobalFilters(new ProblemFilter());
-  app.useWebSocketAdapter(new OriginWsAdapter(app, config));
+  app.useWebSocketAdapter(new OriginWsAdapter(app, config, throttle));
   serveApiDocumentation(app, VERSION);
 }
 

@@ -64,7 +64,8 @@ export class Principal {
   /**
    * Reads a verified token's claims. Scopes come from `scope`, or else from `roles`/`role`.
    * The patient role without a usable `patient_id` sees nothing at all.
-   * @throws DomainError forbidden/unknown_tenant for a tenant claim that can't name one.
+   * @throws DomainError forbidden/unknown_tenant for a tenant claim that can't name one, forbidden/unknown_subject for a
+   *   subject that is no text (RFC 7519, section 4.1.2): it would be nobody in the audit log.
    */
   static fromClaims(claims: Claims): Principal {
     const roles = [claims.roles, claims.role].flat().filter(isRole);
@@ -77,7 +78,7 @@ export class Principal {
     const confined =
       claims.patient_id !== undefined || (roles.length > 0 && roles.every((role) => role === 'patient'));
     return new Principal(
-      typeof claims.sub === 'string' && claims.sub !== '' ? claims.sub : 'unknown',
+      subjectOf(claims.sub),
       roles.length > 0 ? roles.join(' ') : null,
       tenantOf(claims.tenant),
       scopes,
@@ -120,6 +121,12 @@ const MAX_PATIENT_ID = 2_147_483_647;
 function patientOf(claim: unknown): number {
   const id = typeof claim === 'string' && /^\d+$/.test(claim) ? Number(claim) : claim;
   return typeof id === 'number' && Number.isInteger(id) && id > 0 && id <= MAX_PATIENT_ID ? id : NOBODY;
+}
+
+function subjectOf(claim: unknown): string {
+  if (claim === undefined || claim === '') return 'unknown';
+  if (typeof claim === 'string') return claim;
+  throw new DomainError('forbidden', 'unknown_subject', 'The subject of the token is no text.');
 }
 
 function tenantOf(claim: unknown): string {

@@ -22,6 +22,8 @@ export * from './http/problem.js';
 export * from './http/request-id.js';
 export * from './http/slow-clients.js';
 export * from './http/source-address.js';
+export * from './http/throttle.js';
+export * from './http/undeclared-input.js';
 export * from './http/validation.js';
 export * from './logging/logger.js';
 export * from './mqtt/batcher.js';

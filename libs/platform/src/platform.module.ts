@@ -1,5 +1,5 @@
 import { Global, Logger, Module, type DynamicModule } from '@nestjs/common';
-import { APP_GUARD } from '@nestjs/core';
+import { APP_GUARD, APP_INTERCEPTOR } from '@nestjs/core';
 import { Clock, EventBus, Quarantine, SystemClock, UnitOfWork } from '#kernel';
 import { AuthGuard } from './auth/auth.guard.js';
 import { TokenVerifier } from './auth/token-verifier.js';
@@ -10,6 +10,7 @@ import { SessionLease } from './database/session-lease.js';
 import { PgUnitOfWork } from './database/pg-unit-of-work.js';
 import { EmbeddedBroker } from './embedded/embedded-broker.js';
 import { MqttEventPublisher } from './events/mqtt-event-publisher.js';
+import { UndeclaredInput } from './http/undeclared-input.js';
 import { Inbox } from './mqtt/inbox.js';
 import { MqttConsumer } from './mqtt/mqtt-consumer.js';
 import { MqttPublisher } from './mqtt/mqtt-publisher.js';
@@ -40,6 +41,7 @@ export class PlatformModule {
         { provide: UnitOfWork, useClass: PgUnitOfWork },
         { provide: Quarantine, useClass: PgQuarantine },
         { provide: APP_GUARD, useClass: AuthGuard },
+        { provide: APP_INTERCEPTOR, useClass: UndeclaredInput },
         Inbox,
         {
           provide: SessionLease,

@@ -16,7 +16,10 @@ export class ListAudit extends PageQuery {
   @Length(1, 255)
   actor?: string;
 
-  @ApiPropertyOptional({ example: 'getDeviceData', description: 'An operationId, or of the stream' })
+  @ApiPropertyOptional({
+    example: 'getDeviceData',
+    description: 'An operationId, of the stream, or exceedRateLimit',
+  })
   @IsOptional()
   @IsString()
   @Length(1, 255)
@@ -68,7 +71,7 @@ export class AuditView {
 
   @ApiProperty({
     example: 'getDeviceData',
-    description: "The operation's id in this document, or of the stream",
+    description: "The operation's id in this document, of the stream, or exceedRateLimit",
   })
   action!: string;
 

@@ -3,7 +3,7 @@ import type { CallHandler, CanActivate, ExecutionContext, NestInterceptor } from
 import type { Response } from 'express';
 import { catchError, from, mergeMap, type Observable } from 'rxjs';
 import { AuditTrail, Clock, type AuditEntry } from '#kernel';
-import { requestIdOf, type AuthenticatedRequest } from '#platform';
+import { reads, requestIdOf, type AuthenticatedRequest } from '#platform';
 import { outcomeOf, type Outcome } from './outcome.js';
 
 /** Metadata of `@ApiOperation` (@nestjs/swagger): the operation's name in the API description names it here, too. */
@@ -14,8 +14,8 @@ const MAX_INT32 = 2_147_483_647;
 const taken = new WeakSet<object>();
 
 /**
- * Stands before all other guards and writes down whom they send away: without a token, with a bad one, without the
- * scope, or too often. Nothing is shown to those, so the answer does not wait for it.
+ * Stands before all other guards and writes down whom they send away: without a token, with a bad one, or without the
+ * scope. Nothing is shown to those, so the answer does not wait for it.
  */
 @Injectable()
 export class AuditGuard implements CanActivate {
@@ -28,10 +28,18 @@ export class AuditGuard implements CanActivate {
     if (context.getType() !== 'http') return true;
     const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
     const response = context.switchToHttp().getResponse<Response>();
+    // It is gone with the connection.
+    const source = request.ip ?? null;
+    const note = (outcome: Outcome): void =>
+      this.trail.note({ ...entryOf(context, request, this.clock.now(), outcome), source });
     response.once('close', () => {
+      // Nobody is there any more to be answered, and the guards may still wait for a key server.
+      request.onRefusal = (error) => {
+        const outcome = outcomeOf(error);
+        if (!response.headersSent && outcome.outcome === 'denied') note(outcome);
+      };
       const outcome = denialOf(response.statusCode, request);
-      if (taken.has(request) || !outcome) return;
-      this.trail.note(entryOf(context, request, this.clock.now(), outcome));
+      if (!taken.has(request) && outcome) note(outcome);
     });
     return true;
   }
@@ -88,7 +96,6 @@ export class AuditInterceptor implements NestInterceptor {
 function denialOf(status: number, { headers, principal }: AuthenticatedRequest): Outcome | null {
   if (status === 401) return { outcome: 'denied', detail: headers.authorization ? 'bad_token' : 'no_token' };
   if (status === 403) return { outcome: 'denied', detail: principal ? 'insufficient_scope' : 'forbidden' };
-  if (status === 429) return { outcome: 'denied', detail: 'too_many_requests' };
   return null;
 }
 
@@ -99,18 +106,22 @@ function entryOf(
   { outcome, detail }: Outcome,
   result?: unknown,
 ): AuditEntry {
-  const { principal } = request;
-  const deviceId = textIn('device_id', request.params, request.body, request.query, result);
+  const { principal, params } = request;
+  // What nobody reads, or no DTO has found good, says nothing of whose data it is about.
+  const isGood = taken.has(request) && outcome !== 'begun' && detail !== 'validation_failed';
+  const query = isGood && reads(context, 'query') ? request.query : null;
+  const body: unknown = principal && reads(context, 'body') ? request.body : null;
+  const deviceId = textIn('device_id', params, body, query, result);
   // Whose data it is about: the patient that was named; or else, once it is written, the one who has the device. Before
   // a device goes to another patient it is its patient's.
-  const named: unknown[] = outcome === 'begun' && deviceId !== null ? [] : [request.body, request.query];
+  const named: unknown[] = isGood ? [result, body, query] : [];
   return {
     at,
     actor: principal ?? null,
     action: actionOf(context),
     patientId: patientIn(...named) ?? (deviceId === null ? (principal?.patientId ?? null) : null),
     deviceId,
-    target: textIn('command_id', request.params, result) ?? textIn('id', request.params) ?? null,
+    target: textIn('command_id', params, result) ?? textIn('id', params) ?? null,
     source: request.ip ?? null,
     outcome,
     detail,

@@ -1,9 +1,13 @@
+import { createHash } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { DEFAULT_TENANT, DomainError, type AuditEntry, type AuditOutcome } from '#kernel';
 import { Database, isDataRefused } from '#platform';
 import { AuditLog, type AuditFilter, type AuditRecord } from '../ports/audit-log.js';
 
 const MAX_TEXT = 255;
+const MAX_TENANT = 100;
+const DIGEST_LETTERS = 32;
+const MAX_INT32 = 2_147_483_647;
 
 interface Row {
   readonly id: string;
@@ -76,10 +80,10 @@ export class PgAuditLog extends AuditLog {
 function toRow(entry: AuditEntry): Omit<Row, 'id' | 'hash' | 'at'> & { readonly at: string } {
   return {
     at: entry.at.toISOString(),
-    patient_id: entry.patientId,
+    patient_id: inRange(entry.patientId),
     actor: clean(entry.actor?.subject),
     role: clean(entry.actor?.role),
-    tenant: clean(entry.actor?.tenant),
+    tenant: clean(entry.actor?.tenant, MAX_TENANT),
     action: clean(entry.action) ?? '',
     device_id: clean(entry.deviceId),
     target: clean(entry.target),
@@ -90,13 +94,24 @@ function toRow(entry: AuditEntry): Omit<Row, 'id' | 'hash' | 'at'> & { readonly 
   };
 }
 
-/** Some of it comes from outside: what PostgreSQL can't store, or a terminal would obey, must not keep the entry out. */
-function clean(text: string | null | undefined): string | null {
+/**
+ * Some of it comes from outside: what PostgreSQL can't store, or a terminal would obey, must not keep the entry out. A
+ * text that is changed for that ends in a digest of what it was, so that two of them do not become one.
+ */
+function clean(text: string | null | undefined, length = MAX_TEXT): string | null {
   if (text === null || text === undefined) return null;
   // eslint-disable-next-line no-control-regex -- they are what is looked for
-  return [...text.toWellFormed().replace(/[\u0000-\u001f\u007f-\u009f]/g, '\ufffd')]
-    .slice(0, MAX_TEXT)
-    .join('');
+  const harmless = text.toWellFormed().replace(/[\u0000-\u001f\u007f-\u009f]/g, '\ufffd');
+  // A letter that is two units of JavaScript's is one to PostgreSQL.
+  const letters = [...harmless];
+  if (harmless === text && letters.length <= length) return text;
+  const mark = `~${createHash('sha256').update(text, 'utf16le').digest('hex').slice(0, DIGEST_LETTERS)}`;
+  return letters.slice(0, length - mark.length).join('') + mark;
+}
+
+/** What is no 32-bit integer is nobody's id, and would keep the entry out. */
+function inRange(patientId: number | null): number | null {
+  return Number.isInteger(patientId) && Math.abs(patientId ?? 0) <= MAX_INT32 ? patientId : null;
 }
 
 function toRecord(row: Row): AuditRecord {

@@ -19,7 +19,10 @@ const entry = (action: string): AuditEntry => ({
 /** A log that can be away, and that answers when it is told to. */
 class FakeLog extends AuditLog {
   readonly batches: string[][] = [];
+  readonly entries: AuditEntry[] = [];
   away: Error | null = null;
+  /** What it refuses to write. */
+  refuses: (entry: AuditEntry) => boolean = () => false;
   hold: Promise<void> = Promise.resolve();
 
   get actions(): string[] {
@@ -29,7 +32,9 @@ class FakeLog extends AuditLog {
   async append(entries: readonly AuditEntry[]): Promise<void> {
     await this.hold;
     if (this.away) throw this.away;
+    if (entries.some(this.refuses)) throw new DomainError('invalid', 'audit_entry_refused', 'no');
     this.batches.push(entries.map(({ action }) => action));
+    this.entries.push(...entries);
   }
 
   page(): Promise<readonly AuditRecord[]> {
@@ -117,6 +122,38 @@ describe('the audit writer', () => {
     expect(log.actions).toEqual(['read']);
     await jest.advanceTimersByTimeAsync(1_000);
     expect(log.actions).toEqual(['read', 'auditEntriesLost']);
+  });
+
+  it('writes all others of a batch, in their order, and of a refused entry who did what', async () => {
+    log.refuses = ({ patientId }) => patientId === 3_000_000_000;
+    const wrong = (action: string): AuditEntry => ({ ...entry(action), patientId: 3_000_000_000 });
+    const waiting = ['a', 'b', 'c'].map((action) => writer.record([entry(action)]));
+    const refused = writer.record([entry('both'), wrong('both')]).catch((error: unknown) => error);
+    writer.note(entry('d'));
+    writer.note(wrong('wrong'));
+    waiting.push(writer.record([entry('e')]));
+    await Promise.all(waiting);
+    expect(await refused).toMatchObject({ kind: 'unavailable', code: 'audit_unavailable' });
+    expect(log.actions).toEqual(['a', 'b', 'c', 'both', 'd', 'wrong', 'e']);
+    expect(log.entries.filter(({ detail }) => detail === 'audit_entry_refused')).toEqual([
+      { ...entry('both'), at: expect.any(Date), outcome: 'failed', detail: 'audit_entry_refused' },
+      { ...entry('wrong'), at: expect.any(Date), outcome: 'denied', detail: 'audit_entry_refused' },
+    ]);
+  });
+
+  it('writes nothing twice when the log goes away between the halves of a batch', async () => {
+    log.refuses = ({ action }) => action === 'wrong' && log.batches.length === 0;
+    for (const action of ['a', 'b', 'c', 'wrong']) writer.note(entry(action));
+    const append = log.append.bind(log);
+    log.append = async (entries) => {
+      if (log.batches.length === 1) log.away = new Error('Connection terminated');
+      await append(entries);
+    };
+    await jest.advanceTimersByTimeAsync(0);
+    log.append = append;
+    log.away = null;
+    await jest.advanceTimersByTimeAsync(1_000);
+    expect(log.actions).toEqual(['a', 'b', 'c', 'wrong']);
   });
 
   it('writes what is left before the service ends', async () => {

@@ -23,6 +23,8 @@ interface Waiting {
  * While the database is away, records are refused at once, and with them what they should have covered: data of a
  * patient that nobody knows was read must not be shown. Notes are kept in memory until it is back, up to a limit; how
  * many were lost beyond that is written down, too. A process that is killed meanwhile loses them.
+ *
+ * An entry that the database refuses takes none of the others with it: their batch is halved until it is alone.
  */
 @Injectable()
 export class AuditWriter extends AuditTrail implements OnApplicationShutdown {
@@ -79,19 +81,53 @@ export class AuditWriter extends AuditTrail implements OnApplicationShutdown {
     this.retry = undefined;
     // Those who call in the same turn are written together.
     await Promise.resolve();
-    let batch: readonly Waiting[] = [];
+    const pieces: (readonly Waiting[])[] = [];
     try {
-      while (this.queue.length > 0) {
-        batch = this.takeBatch();
-        await this.log.append(batch.flatMap(({ entries }) => entries));
-        this.settle(batch);
+      while (pieces.length > 0 || this.queue.length > 0) {
+        const piece = pieces[0] ?? this.takeBatch();
+        if (pieces.length === 0) pieces.push(piece);
+        if (await this.isWritten(piece.flatMap(({ entries }) => entries))) {
+          pieces.shift();
+          this.settle(piece);
+        } else if (piece.length > 1) {
+          const half = Math.ceil(piece.length / 2);
+          pieces.splice(0, 1, piece.slice(0, half), piece.slice(half));
+        } else {
+          await this.reduce(piece);
+          pieces.shift();
+        }
       }
     } catch (error) {
-      this.fail(batch, error);
+      this.fail(pieces.flat(), error);
     } finally {
       // In the same turn as the last look at the queue: who comes a moment later must wake it again.
       this.busy = false;
     }
+  }
+
+  /** @returns false when one of them can never be written; what else goes wrong is thrown. */
+  private async isWritten(entries: readonly AuditEntry[]): Promise<boolean> {
+    try {
+      await this.log.append(entries);
+      return true;
+    } catch (error) {
+      if (error instanceof DomainError && error.kind === 'invalid') return false;
+      throw error;
+    }
+  }
+
+  /** Of what can't be written as it is, there is at least an entry of who did what. Whoever waits for it is refused. */
+  private async reduce(piece: readonly Waiting[]): Promise<void> {
+    const [waiting] = piece;
+    const [entry] = waiting?.entries ?? [];
+    if (!waiting || !entry) return;
+    this.logger.warn('The database has refused an entry; it is written without what it is about');
+    const outcome = waiting.settle ? 'failed' : entry.outcome;
+    const about = { patientId: null, deviceId: null, target: null, source: null };
+    if (!(await this.isWritten([{ ...entry, ...about, outcome, detail: 'audit_entry_refused' }])))
+      this.lost += waiting.entries.length;
+    if (waiting.settle) waiting.settle(unavailable());
+    else this.notes -= 1;
   }
 
   private settle(batch: readonly Waiting[]): void {
@@ -115,8 +151,7 @@ export class AuditWriter extends AuditTrail implements OnApplicationShutdown {
   }
 
   private fail(batch: readonly Waiting[], error: unknown): void {
-    const hopeless = error instanceof DomainError && error.kind === 'invalid';
-    if (!this.told || hopeless) {
+    if (!this.told) {
       const code = error instanceof DomainError ? error.code : 'the database is away';
       this.logger.warn(`Entries can't be written (${code}); what needs one is refused meanwhile`);
     }
@@ -124,21 +159,7 @@ export class AuditWriter extends AuditTrail implements OnApplicationShutdown {
     // Whoever came meanwhile need not find out by waiting, too.
     const all = [...batch, ...this.queue];
     this.queue = all.filter(({ settle }) => settle === null);
-    if (hopeless) {
-      const dropped = batch.filter(({ settle }) => settle === null);
-      this.queue = this.queue.filter((waiting) => !dropped.includes(waiting));
-      this.notes -= dropped.length;
-      this.lost += dropped.length;
-    }
-    for (const { settle } of all) {
-      settle?.(
-        new DomainError(
-          'unavailable',
-          'audit_unavailable',
-          'The audit log can not be written at the moment, and nothing is done without it.',
-        ),
-      );
-    }
+    for (const { settle } of all) settle?.(unavailable());
     if (this.queue.length > 0) {
       this.retry = setTimeout(() => this.wake(), RETRY_MS);
       this.retry.unref();
@@ -162,4 +183,12 @@ export class AuditWriter extends AuditTrail implements OnApplicationShutdown {
     });
     this.lost = 0;
   }
+}
+
+function unavailable(): DomainError {
+  return new DomainError(
+    'unavailable',
+    'audit_unavailable',
+    'The audit log can not be written at the moment, and nothing is done without it.',
+  );
 }

@@ -16,7 +16,11 @@ const ACCESS = 'mqtt-service:access';
 const PUBLIC = 'public';
 
 /** A request; with its caller once the guard has let it in. */
-export type AuthenticatedRequest = Request & { principal?: Principal };
+export type AuthenticatedRequest = Request & {
+  principal?: Principal;
+  /** Told why the guard does not let it in, also when nobody is there any more to be answered. */
+  onRefusal?: (error: unknown) => void;
+};
 
 /** Opens a route to everyone: health checks and documentation. */
 export const Public = (): MethodDecorator & ClassDecorator => SetMetadata(ACCESS, PUBLIC);
@@ -49,6 +53,15 @@ export class AuthGuard implements CanActivate {
     ]);
     if (access === PUBLIC) return true;
     const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
+    try {
+      return await this.admit(request, access);
+    } catch (error) {
+      request.onRefusal?.(error);
+      throw error;
+    }
+  }
+
+  private async admit(request: AuthenticatedRequest, access: Scope | undefined): Promise<boolean> {
     const token = bearerToken(request.headers.authorization);
     if (token === null) throw new InvalidTokenError('This route needs an Authorization: Bearer token.');
     request.principal = await this.verifier.verify(token);

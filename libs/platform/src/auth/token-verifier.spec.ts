@@ -83,6 +83,8 @@ describe('TokenVerifier', () => {
       { JWT_PUBLIC_KEY: pem(rsa.publicKey) },
       { alg: 'PS256', key: rsa.privateKey },
     ],
+    ['a sub that is a number', { JWT_SECRET: SECRET }, { claims: { sub: 42 } }],
+    ['a sub that is null', { JWT_SECRET: SECRET }, { claims: { sub: null } }],
     ['no issuer', { JWT_SECRET: SECRET, JWT_ISSUER: 'https://id.example' }, {}],
     [
       'another issuer',
@@ -95,6 +97,32 @@ describe('TokenVerifier', () => {
     await expect(verifier(env).verify(await sign(token))).rejects.toThrow(
       new InvalidTokenError('The token is not valid for this service.'),
     );
+  });
+
+  it('knows one spelling of a token, and no other', async () => {
+    const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
+    const service = verifier({ JWT_SECRET: SECRET });
+    let token: string;
+    // One whose signature has a letter that base64 writes otherwise.
+    do token = await sign({ claims: { jti: crypto.randomUUID() } });
+    while (!/[-_][\w-]*$/.test(token.split('.')[2] ?? ''));
+    // Of the last letter of 32 bytes, two bits do not count.
+    const last = letters.indexOf(token.at(-1) ?? '');
+    const [head = '', payload = '', signature = ''] = token.split('.');
+    const others = [
+      ...[1, 2, 3].map((bits) => token.slice(0, -1) + letters.charAt(last ^ bits)),
+      `${token}=`,
+      `${token}==`,
+      ` ${token}`,
+      `${token} `,
+      `${token}\n`,
+      `${head}.${payload}.${signature.replaceAll('-', '+').replaceAll('_', '/')}`,
+      `${head}=.${payload}.${signature}`,
+    ];
+    for (const seenBefore of [false, true]) {
+      for (const other of others) await expect(service.verify(other)).rejects.toThrow(InvalidTokenError);
+      if (!seenBefore) await expect(service.verify(token)).resolves.toBeDefined();
+    }
   });
 
   it('says that a token has expired', async () => {

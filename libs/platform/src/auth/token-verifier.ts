@@ -79,6 +79,8 @@ export class TokenVerifier {
     const keys = this.keys();
     const known = this.known.find(token, keys);
     if (known) return known;
+    // With two spellings, a token would have two counts of what it may ask.
+    if (!hasOneSpelling(token)) throw new InvalidTokenError('The token is not valid for this service.');
     try {
       const payload = await this.check(token);
       const principal = Principal.fromClaims({ ...payload, tenant: payload[this.tenantClaim] });
@@ -141,6 +143,15 @@ function keysOf(address: string): { readonly key: JWTVerifyGetKey; readonly curr
     }
   };
   return { key, current: () => (keys.fresh ? fetched.jwks : null) };
+}
+
+/**
+ * Whether a compact JWS is written as its issuer would: base64url without padding, and no bit in its last letter that
+ * does not count (RFC 4648, section 3.5). The signature covers its other parts as they are written, and not itself.
+ */
+function hasOneSpelling(token: string): boolean {
+  const [, signature = ''] = /^[\w-]+\.[\w-]+\.([\w-]+)$/.exec(token) ?? [];
+  return signature !== '' && Buffer.from(signature, 'base64url').toString('base64url') === signature;
 }
 
 /** The token of an `Authorization: Bearer` header (RFC 6750, section 2.1), or null. */

@@ -138,7 +138,7 @@ export const VARIABLES = {
   ),
   RATE_LIMIT_PER_IP: variable(
     '6000',
-    "HTTP requests a minute from one address, at most; health, metrics and the broker's questions are not counted; 0: no limit",
+    "HTTP requests and WebSocket handshakes a minute from one address, at most; health, metrics and the broker's questions are not counted; 0: no limit",
     integer(0, 10_000_000),
   ),
   RATE_LIMIT_PER_TOKEN: variable(

@@ -4,7 +4,7 @@ import helmet from 'helmet';
 import type { Config } from '../config/config.js';
 import { endSlowClients } from './slow-clients.js';
 import { trustedProxies } from './source-address.js';
-import { throttles } from './throttle.js';
+import type { Throttle } from './throttle.js';
 
 const PREFLIGHT_SECONDS = 600;
 const YEAR_SECONDS = 31_536_000;
@@ -26,7 +26,7 @@ const CONTENT_SECURITY_POLICY = {
 } as const;
 
 /** What stands before every route: security headers, CORS, throttling, and an eye on slow clients. First of all middleware. */
-export function hardenHttp(app: NestExpressApplication, config: Config): void {
+export function hardenHttp(app: NestExpressApplication, config: Config, throttle: Throttle): void {
   const { corsOrigins } = config.http;
   app.set('trust proxy', trustedProxies(config.http));
   endSlowClients(app.getHttpServer(), config);
@@ -49,7 +49,7 @@ export function hardenHttp(app: NestExpressApplication, config: Config): void {
       maxAge: PREFLIGHT_SECONDS,
     });
   }
-  for (const throttle of throttles(config)) app.use(throttle);
+  for (const handler of throttle.handlers()) app.use(handler);
 }
 
 /** What somebody needed a token for is not for the disk of the browser, nor for whoever uses it next. */

@@ -4,13 +4,21 @@ import { WsAdapter } from '@nestjs/platform-ws';
 import type { ServerOptions, WebSocket } from 'ws';
 import type { Config } from '../config/config.js';
 import { serveForeignUpgrades } from './foreign-upgrades.js';
+import { codeOfStatus, problemBody } from '../http/problem.filter.js';
+import type { Throttle } from '../http/throttle.js';
 
 const MAX_FRAME_BYTES = 65_536;
 const LOOPBACK_NAMES: ReadonlySet<string> = new Set(['localhost', '127.0.0.1', '[::1]']);
+const PROBLEM = { 'Content-Type': 'application/problem+json; charset=utf-8' } as const;
+const TOO_MANY_REQUESTS = problemBody({
+  status: 429,
+  code: codeOfStatus(429),
+  detail: 'Too many requests; Retry-After tells when to come back.',
+});
 
 /**
  * Nest's adapter for ws with an Origin check at the handshake, so that a foreign page can't use a visitor's
- * network position (RFC 6455, section 10.2), and a limit on what a client may send.
+ * network position (RFC 6455, section 10.2), a limit on how often an address may come, and on what a client may send.
  */
 export class OriginWsAdapter extends WsAdapter {
   private readonly server: Server;
@@ -19,6 +27,7 @@ export class OriginWsAdapter extends WsAdapter {
   constructor(
     app: NestExpressApplication,
     private readonly config: Config,
+    private readonly throttle: Throttle,
   ) {
     super(app);
     this.server = app.getHttpServer();
@@ -29,8 +38,14 @@ export class OriginWsAdapter extends WsAdapter {
       maxPayload: MAX_FRAME_BYTES,
       perMessageDeflate: false,
       verifyClient: ({ origin, req }, done) => {
-        const allowed = isAllowedOrigin(origin, req.headers.host, this.config.webSocket);
-        done(allowed, 403, 'Origin not allowed');
+        void this.throttle.handshake(req).then((seconds) => {
+          if (seconds !== null) {
+            done(false, 429, TOO_MANY_REQUESTS, { ...PROBLEM, 'Retry-After': String(seconds) });
+            return;
+          }
+          const allowed = isAllowedOrigin(origin, req.headers.host, this.config.webSocket);
+          done(allowed, 403, 'Origin not allowed');
+        });
       },
     };
     const created: unknown = super.create(port, { ...options, ...limits } as never);

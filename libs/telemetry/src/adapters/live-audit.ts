@@ -1,6 +1,9 @@
 import type { AuditEntry, AuditTrail, Principal } from '#kernel';
 import type { StreamFilter } from '../domain/stream-filter.js';
 
+/** So many devices and patients of one subscription have an entry each, by which they are found. */
+const MAX_NAMED = 100;
+
 /** Writes down what one connection does: who opened the stream, whom it was refused, whose data was subscribed to. */
 export class LiveAudit {
   /**
@@ -24,11 +27,17 @@ export class LiveAudit {
   }
 
   /**
-   * Someone wants to see certain devices and patients: an entry for each; or one, for all that the token may see.
+   * Someone wants to see certain devices and patients: an entry for each; or one, which says how many there are, or that
+   * it is all that the token may see. What stands there stays for ever, so it must not be for whoever asks to fill it.
    * @throws DomainError unavailable/audit_unavailable
    */
   async subscribed(principal: Principal, { deviceIds, patientIds }: StreamFilter): Promise<void> {
     const all = this.entry('subscribeStream', principal);
+    const [devices, patients] = [deviceIds?.size ?? 0, patientIds?.size ?? 0];
+    if (devices + patients > MAX_NAMED) {
+      await this.trail.record([{ ...all, detail: `${devices} devices, ${patients} patients` }]);
+      return;
+    }
     const each = [
       ...[...(deviceIds ?? [])].map((deviceId) => ({ ...all, deviceId, patientId: null })),
       ...[...(patientIds ?? [])].map((patientId) => ({ ...all, patientId })),

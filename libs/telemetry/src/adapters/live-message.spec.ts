@@ -56,6 +56,7 @@ describe('parseClientMessage', () => {
     [subscribe({ patient_ids: ['1'] }), 'invalid_message'],
     [subscribe({ patient_ids: [0] }), 'invalid_message'],
     [subscribe({ patient_ids: [1.5] }), 'invalid_message'],
+    [subscribe({ patient_ids: [1, 2_147_483_648] }), 'invalid_message'],
     [subscribe({ metric_types: [1] }), 'invalid_message'],
     [subscribe({ events: [null] }), 'invalid_message'],
   ])('refuses %s', (text, code) => {

@@ -15,6 +15,7 @@ export type ClientMessage =
   | { readonly event: 'ping' };
 
 const MAX_LIST = 1_000;
+const MAX_INT32 = 2_147_483_647;
 
 /**
  * Reads a client's message.
@@ -67,7 +68,7 @@ function readFilter(data: Readonly<Record<string, unknown>>): StreamFilter {
   const patientIds = readList(
     data,
     'patient_ids',
-    (item): item is number => Number.isInteger(item) && (item as number) > 0,
+    (item): item is number => Number.isInteger(item) && (item as number) > 0 && (item as number) <= MAX_INT32,
   );
   const metricTypes = readList(data, 'metric_types', (item) => typeof item === 'string');
   const events = readList(data, 'events', (item) => typeof item === 'string');

@@ -7,6 +7,7 @@ import type { FrameFormat, LiveFeed, Watcher } from '../application/live-feed.js
 import { NO_FILTER, type StreamFilter } from '../domain/stream-filter.js';
 import type { LiveAudit } from './live-audit.js';
 import { parseClientMessage, type ClientMessage } from './live-message.js';
+import { MessageAllowance } from './message-allowance.js';
 import type { TokenSeats } from './token-seats.js';
 import { textFrames } from './web-socket-frame.js';
 
@@ -14,7 +15,7 @@ const AUTHENTICATE_WITHIN_MS = 5_000;
 /** The contract's own close code: no token, a bad one, or one that has expired. */
 const UNAUTHENTICATED = 4401;
 const FORBIDDEN = 4403;
-/** A close code of our own, after HTTP's 429: as many connections with this token as there may be. */
+/** A close code of our own, after HTTP's 429: too many connections with this token, or messages on this connection. */
 const TOO_MANY = 4429;
 /** RFC 6455 registry, 1013: try again later. */
 const TRY_AGAIN_LATER = 1013;
@@ -34,6 +35,7 @@ export class LiveSession implements Watcher {
   private alive = true;
   private timer: NodeJS.Timeout | undefined;
   private waiting = 0;
+  private readonly allowance = new MessageAllowance();
   private seat: string | undefined;
   /** Messages are taken one after the other, also when one has to wait for a key server. */
   private turn: Promise<void> = Promise.resolve();
@@ -121,12 +123,22 @@ export class LiveSession implements Watcher {
   }
 
   private receive(data: RawData, isBinary: boolean): void {
+    // What arrives after the goodbye is not read.
+    if (this.isClosed()) return;
+    if (!this.allowance.take()) {
+      this.feed.remove(this);
+      this.audit.denied(this.identity ?? null, 'too_many_messages');
+      this.close(TOO_MANY, 'too many messages');
+      return;
+    }
     if (this.waiting >= MAX_WAITING) {
       this.close(TRY_AGAIN_LATER, 'too many messages');
       return;
     }
     const text = isBinary ? null : (data as Buffer).toString('utf8');
     this.enqueue(async () => {
+      // It will hear no answer, and its subscriptions need no entry.
+      if (this.isClosed()) return;
       if (text === null)
         throw new DomainError('invalid', 'invalid_message', 'Messages are text, not binary.');
       await this.obey(parseClientMessage(text));
