@@ -289,6 +289,53 @@ describe('report', () => {
     expect(after(...many).presence.memory.sessions.length).toBeLessThanOrEqual(9);
   });
 
+  describe('of a session whose clock was not set when it began', () => {
+    const lateAtFirst: readonly Said[] = [
+      [says('online', 'night', 0), 0],
+      [says('offline', 'night', 0), 1],
+      [says('online', 'day', -60), 12],
+    ];
+
+    it('believes it as soon as its date is newer than all others', () => {
+      expect(afterAll(...lateAtFirst, [says('online', 'day', 13), 13])).toMatchObject({
+        presence: { status: 'online', session: 'day' },
+        changes: ['connected', 'disconnected', null, 'connected'],
+      });
+    });
+
+    it('believes it, whatever its clock says, when the others have ended and been silent for longer than a race lasts', () => {
+      expect(afterAll(...lateAtFirst, [says('online', 'day', -59), 13]).presence.status).toBe('online');
+      const sooner: readonly Said[] = [
+        [says('online', '45'), 0],
+        [says('online', '39'), 1],
+        [says('offline', '45'), 2],
+      ];
+      expect(afterAll(...sooner, [says('online', '39'), 11]).presence.status).toBe('offline');
+      expect(afterAll(...sooner, [says('online', '39'), 13]).presence.status).toBe('online');
+    });
+
+    it('does not believe what it has said before', () => {
+      expect(afterAll(...lateAtFirst, [says('online', 'day', -60), 30]).presence.status).toBe('offline');
+    });
+
+    it('leaves it in place of the one before, whose will then ends nothing', () => {
+      const { presence } = afterAll(
+        [says('online', 'aa', 0), 0],
+        [says('online', 'bb', -300), 1],
+        [says('online', 'bb', 2), 2],
+        [says('offline', 'aa', 0), 3],
+      );
+      expect(presence).toMatchObject({ status: 'online', session: 'bb' });
+    });
+
+    it('ends it by its own will, also when a measurement has brought the device back', () => {
+      expect(afterAll(...lateAtFirst, ['data', 13], [says('offline', 'day', -60), 14])).toMatchObject({
+        presence: { status: 'offline' },
+        changes: ['connected', 'disconnected', null, 'connected', 'disconnected'],
+      });
+    });
+  });
+
   describe('of what the broker had retained', () => {
     const kept = (message: StatusReport): StatusReport => ({ ...message, retained: true });
     it.each<[string, StatusReport[], Presence['status']]>([

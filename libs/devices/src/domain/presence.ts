@@ -85,6 +85,8 @@ const MAX_HEARD = 8;
  *    a newer one has begun. Which of two is the newer one, dates tell; then numbers that count up at the end of their
  *    names; then the order of arrival, where they were announced more than 10 s apart. Of two that nothing tells apart
  *    neither ends the other, so that both have to end. A session that ended may begin again while it is the last one.
+ *    One that was judged late is there after all when it says something newer than all others have said, or goes on
+ *    10 s after the last word of the others, all of which have ended.
  * 3. Where no session is named: a message dated a second or more before the newest is late, and changes nothing. The
  *    order of arrival counts between others.
  * 4. Battery and signal are taken from online messages; from an offline message, which may be a will written long
@@ -153,7 +155,7 @@ function offline(presence: Presence, message: StatusReport, session: string, at:
   const { notes, isNews } = end(presence.memory.sessions, session, millis(message.dated), at.getTime());
   const cause = causeOf(message, named?.dated ?? null);
   const noted = lastWords({ ...presence, memory: { ...presence.memory, sessions: notes } }, message);
-  if (!isNews || (presence.session === null && isLate(presence, message)))
+  if (!isNews || (!named && presence.session === null && isLate(presence, message)))
     return { presence: noted, change: null };
   const other = openSession(notes);
   if (!other) return ended(noted, at, cause);

@@ -75,7 +75,9 @@ export function end(
   const remembered = recent(notes, at);
   const known = remembered.find((note) => note.name === name);
   if (known) {
-    const isNews = known.state === 'open';
+    // Judged late when it was announced, it may have been the one that was there: nothing else is, and none came after it.
+    const wasLast = !remembered.some(({ state, since }) => state === 'open' || since > known.since);
+    const isNews = known.state === 'open' || (known.state === 'replaced' && wasLast);
     const ended: SessionNote = { ...known, heard: at, ...(isNews && { state: 'ended' }) };
     return { notes: remembered.map((note) => (note === known ? ended : note)), isNews };
   }
@@ -98,6 +100,7 @@ function latenessOf(
   others: Notes,
   dated: number | null,
 ): 'unannounced' | 'ended' | 'replaced' | null {
+  if (known && isProvenAlive(known, mine, others, dated)) return null;
   if (known?.state === 'replaced') return 'replaced';
   if (known?.state === 'unannounced' && mine.heard - known.since <= RACE_MS) return 'unannounced';
   if (known?.state === 'ended') {
@@ -111,6 +114,19 @@ function latenessOf(
       (note.state === 'open' && Math.abs(mine.since - note.since) <= RACE_MS && follows(note, mine)),
   );
   return isOutrun ? 'replaced' : null;
+}
+
+/**
+ * What was judged once may be seen to be wrong: a clock was not set yet when the session began. One that says more than it
+ * has said before is there, if that is newer than all that others have said, or if these have ended and have been silent
+ * for longer than delivery reorders.
+ */
+function isProvenAlive(known: SessionNote, mine: SessionNote, others: Notes, dated: number | null): boolean {
+  if (known.state !== 'replaced') return false;
+  if (dated !== null && known.dated !== null && dated <= known.dated) return false;
+  const announced = others.filter(({ state }) => state !== 'unannounced');
+  if (dated !== null && announced.every((note) => note.dated !== null && note.dated < dated)) return true;
+  return announced.every(({ state, heard }) => state !== 'open' && mine.heard - heard > RACE_MS);
 }
 
 function isDatedBefore(a: SessionNote, b: SessionNote): boolean {
