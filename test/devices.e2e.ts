@@ -98,14 +98,22 @@ describe('the life of a device', () => {
       expect(body.data).toHaveLength(1);
     });
 
-    it('shows the new patient no command of the time before, and lets it cancel none', async () => {
+    it('takes back what was ordered for the patient before, and shows the new one nothing of it', async () => {
       await service.register('scale_handed_on', 'weight_scale', 1);
       const order = async (): Promise<string> =>
         (await service.post('/devices/scale_handed_on/command', { command: 'identify' })).body.command_id;
       const before = await order();
+      const claims = { scope: 'commands:read commands:send stream', patient_id: 2 };
+      const owner = await service.live(`?token=${await service.token(claims)}`);
+      await owner.hear('connected');
       await service.patch('/devices/scale_handed_on', { patient_id: 2 });
+      const cancelled = await watcher.hear('command.cancelled', (data) => data['command_id'] === before);
+      expect(cancelled.data['patient_id']).toBeNull();
       const after = await order();
-      const mine = await as({ scope: 'commands:read commands:send', patient_id: 2 });
+      await owner.hear('command.queued', (data) => data['command_id'] === after);
+      expect(owner.messages.filter(({ data }) => data['command_id'] === before)).toEqual([]);
+      owner.end();
+      const mine = await as(claims);
       const path = '/devices/scale_handed_on/commands';
       const { body } = await service.get(path, mine);
       expect(body.data.map((command: { command_id: string }) => command.command_id)).toEqual([after]);

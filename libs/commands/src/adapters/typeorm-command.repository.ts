@@ -39,23 +39,25 @@ const EARLIER = `
 //
 // BETWEEN, where = would do, and arrays of ids, where a join would: the planner knows nothing of a queue that has just
 // been filled, and would walk the primary key in search of a device's oldest command, or the whole ledger to join a few.
-const QUEUE_OF = (device: string): string => `
+const QUEUE_OF = (device: string, patientSince: string): string => `
   SELECT id FROM device_commands
-  WHERE device_id BETWEEN ${device} AND ${device} AND status = 'queued' AND expires_at > $3 ORDER BY device_id, id`;
+  WHERE device_id BETWEEN ${device} AND ${device} AND status = 'queued' AND expires_at > $3
+    AND created_at >= coalesce(${patientSince}, '-infinity') ORDER BY device_id, id`;
+const PATIENT_SINCE = '(SELECT patient_since FROM medical_devices WHERE device_id = queues.device_id)';
 // A claim is no promise to anybody: nobody waits until it is on disk. Lost with the database, it lapses a little early.
 const CLAIM = `
   WITH unhurried AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
   ), heads AS MATERIALIZED (
     SELECT head.id FROM unhurried CROSS JOIN medical_devices d
-      CROSS JOIN LATERAL (${QUEUE_OF('d.device_id')} LIMIT 1) head
+      CROSS JOIN LATERAL (${QUEUE_OF('d.device_id', 'd.patient_since')} LIMIT 1) head
     WHERE d.device_id = ANY ($2::text[]) AND d.status = 'online' AND d.decommissioned_at IS NULL
   ), queues AS MATERIALIZED (
     SELECT c.device_id FROM device_commands c
     WHERE c.id = ANY (ARRAY(SELECT id FROM heads)) AND c.status = 'queued' AND ${FREE}
     FOR UPDATE SKIP LOCKED
   ), chosen AS MATERIALIZED (
-    SELECT next.id FROM queues CROSS JOIN LATERAL (${QUEUE_OF('queues.device_id')}
+    SELECT next.id FROM queues CROSS JOIN LATERAL (${QUEUE_OF('queues.device_id', PATIENT_SINCE)}
       LIMIT greatest(0, ${MAX_IN_FLIGHT} - (
         SELECT count(*) FROM device_commands WHERE device_id = queues.device_id AND status = 'sent'
       ))
@@ -185,7 +187,8 @@ async function select(manager: EntityManager, selection: Selection): Promise<rea
   if (selection === 'undeliverable') {
     return manager.query(
       `${from} c.status = 'queued' AND ${FREE} AND EXISTS (
-         SELECT FROM medical_devices d WHERE d.device_id = c.device_id AND d.decommissioned_at IS NOT NULL)
+         SELECT FROM medical_devices d WHERE d.device_id = c.device_id
+           AND (d.decommissioned_at IS NOT NULL OR d.patient_since > c.created_at))
        ORDER BY id LIMIT ${LOT} FOR UPDATE SKIP LOCKED`,
     );
   }

@@ -52,8 +52,11 @@ export class CommandDispatcher {
     });
     bus.subscribe({
       name: 'commands-undeliverable',
-      types: ['device.decommissioned'],
-      handle: () => void this.cancelUndeliverable(),
+      types: ['device.decommissioned', 'device.updated'],
+      handle: (events) => {
+        if (events.some(({ type, data }) => type === 'device.decommissioned' || data['reassigned'] === true))
+          void this.cancelUndeliverable();
+      },
     });
     sender.onAvailable(() => void this.sweep());
   }

@@ -140,10 +140,15 @@ export function answered(current: Command, response: CommandResponse, at: Date):
   return { command: recorded, entered };
 }
 
+/** Whose a device is, and since when: what was ordered before is not the new patient's to see. */
+export interface CommandOwner extends Ownership {
+  readonly patientSince?: Date | null;
+}
+
 /** The events that tell of the statuses a command went through. */
 export function commandEvents(
   { command, entered }: Step,
-  owner: Ownership,
+  owner: CommandOwner,
   at: Date,
 ): readonly DomainEvent[] {
   return entered.map((status) => commandEvent(command, status, owner, at));
@@ -156,7 +161,7 @@ export function commandEvents(
 export function commandEvent(
   command: Command,
   status: CommandStatus,
-  { tenant, patientId }: Ownership,
+  { tenant, patientId, patientSince = null }: CommandOwner,
   at: Date,
 ): DomainEvent {
   const type: EventType = `command.${status}`;
@@ -167,7 +172,7 @@ export function commandEvent(
     type,
     deviceId: command.deviceId,
     tenant,
-    patientId,
+    patientId: patientSince !== null && command.createdAt < patientSince ? null : patientId,
     time: at.toISOString(),
     data: {
       command_id: command.commandId,

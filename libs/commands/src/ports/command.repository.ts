@@ -17,7 +17,7 @@ export type Selection =
   | { readonly commandIds: readonly string[] }
   /** Open commands whose time is over at that moment; not all of them when they are many. */
   | { readonly overAt: Date }
-  /** Queued for devices that are decommissioned, and not in anybody's hands. */
+  /** Queued for devices that are decommissioned, or have another patient since, and not in anybody's hands. */
   | 'undeliverable';
 
 /** The command ledger. All methods reject with a database error while the database is away. */
@@ -48,7 +48,7 @@ export abstract class CommandRepository {
 
   /**
    * Takes up, for each of the devices that is online, the oldest of its queued commands, as many as it may still have
-   * in flight. A device whose queue somebody else is at is left out, as is one whose oldest command somebody else has
+   * in flight. What was ordered before the device had its patient is not meant for this one. A device whose queue somebody else is at is left out, as is one whose oldest command somebody else has
    * taken up. Nothing stays locked: a claim that is neither {@link release}d nor followed by a change of status lapses.
    * @param claim a name for all that is taken up now.
    * @returns the commands in their order.
