@@ -289,6 +289,17 @@ describe('report', () => {
     expect(after(...many).presence.memory.sessions.length).toBeLessThanOrEqual(9);
   });
 
+  it('is not led astray by the ends of however many other sessions', () => {
+    const strays = Array.from({ length: 30 }, (_, index): Said => [
+      says('offline', `old${index}-s`),
+      index + 1,
+    ]);
+    expect(afterAll([says('online', 'zero-s'), 0], ...strays).presence).toMatchObject({
+      status: 'online',
+      session: 'zero-s',
+    });
+  });
+
   describe('of a session whose clock was not set when it began', () => {
     const lateAtFirst: readonly Said[] = [
       [says('online', 'night', 0), 0],

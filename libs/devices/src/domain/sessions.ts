@@ -2,7 +2,7 @@
 const RACE_MS = 10_000;
 /** What is older says nothing: a clock may have been set since, and a device may use the name again. */
 const MEMORY_MS = 3_600_000;
-/** Sessions remembered of a device, at most. */
+/** Open sessions, and others, remembered of a device, at most. */
 const MAX_NOTES = 8;
 
 /**
@@ -145,10 +145,11 @@ function counted(name: string): { readonly of: string; readonly count: number } 
   return digits === undefined ? null : { of: name.slice(0, -digits.length), count: Number(digits) };
 }
 
-/** An open session is remembered however long it lasts. */
+/** An open session is remembered however long it lasts, and however many others end meanwhile. */
 function recent(notes: Notes, at: number): Notes {
-  const kept = notes.filter(({ state, heard }) => state === 'open' || at - heard < MEMORY_MS);
-  return kept.slice(-MAX_NOTES);
+  const open = notes.filter(({ state }) => state === 'open').slice(-MAX_NOTES);
+  const others = notes.filter(({ state, heard }) => state !== 'open' && at - heard < MEMORY_MS);
+  return [...open, ...others.slice(-MAX_NOTES)].sort(byBeginning);
 }
 
 function byBeginning(a: SessionNote, b: SessionNote): number {
