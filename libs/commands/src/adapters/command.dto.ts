@@ -100,7 +100,8 @@ export class CommandView {
   late!: boolean;
 
   @ApiProperty({
-    enum: ['acknowledged', 'completed', 'failed'],
+    // OpenAPI 3.0: null has to be among the values too.
+    enum: ['acknowledged', 'completed', 'failed', null],
     nullable: true,
     description:
       'What it answered then; `acknowledged_at`, `completed_at`, `result` and `error` say when and what',

@@ -58,7 +58,7 @@ export class DeviceTypesController {
     operationId: 'listDeviceTypes',
   })
   @ApiResponse({ status: 200, type: DeviceTypes })
-  @ApiProblems(401, 403, 503)
+  @ApiProblems(400, 401, 403, 503)
   list(): DeviceTypes {
     return TYPES;
   }
