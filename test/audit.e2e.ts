@@ -438,17 +438,19 @@ describe('the audit log', () => {
       const embedded = await Service.start();
       try {
         const { PATH, HOME } = process.env;
-        const check = (): { status: number | null; stdout: string } =>
-          spawnSync(process.execPath, [VERIFY], {
+        const check = (): { status: number | null; stdout: string; stderr: string } => {
+          const { status, stdout, stderr } = spawnSync(process.execPath, [VERIFY], {
             encoding: 'utf8',
             cwd: embedded.folder,
             env: { PATH, HOME, DATA_DIR: join(embedded.folder, 'data') },
           });
+          return { status, stdout, stderr };
+        };
         await embedded.read('/devices');
-        expect(check()).toMatchObject({ status: 0, stdout: expect.stringContaining('as written') });
+        expect(check()).toEqual({ status: 0, stdout: expect.stringContaining('as written'), stderr: '' });
         await embedded.read('/devices');
         await embedded.end();
-        expect(check()).toMatchObject({ status: 0, stdout: expect.stringContaining('2 entries') });
+        expect(check()).toEqual({ status: 0, stdout: expect.stringContaining('2 entries'), stderr: '' });
       } finally {
         await embedded.remove();
       }

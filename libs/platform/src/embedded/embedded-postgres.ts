@@ -27,6 +27,7 @@ import pg from 'pg';
 import { freePort } from './ports.js';
 
 const START_TIMEOUT_MS = 30_000;
+const PORTS_TRIED = 3;
 const SUPERUSER = 'postgres';
 /** Where root keeps a copy of the binaries that an unprivileged user can reach. */
 const ROOT_CACHE = '/var/cache/mqtt-service';
@@ -75,27 +76,29 @@ export class EmbeddedPostgres {
     const password = readOrMakePassword(join(folder, 'postgres-password'));
     if (!existsSync(join(data, 'PG_VERSION'))) await initialise(binaries, data, password, account);
 
-    const port = await freePort();
-    const child = supervise(
-      binaries.postgres,
-      [
-        '-D',
-        dataArgument(account, data),
-        '-p',
-        String(port),
-        '-c',
-        'listen_addresses=127.0.0.1',
-        '-c',
-        'unix_socket_directories=',
-      ],
-      data,
-      account,
-    );
-    const output = collectOutput(child);
-    const server = `postgresql://${SUPERUSER}:${password}@127.0.0.1:${port}`;
-    await untilAccepting(`${server}/postgres`, child, output);
-    await createDatabase(`${server}/postgres`, database);
-    return new EmbeddedPostgres(child, `${server}/${database}`, output);
+    for (let tries = 1; ; tries += 1) {
+      const port = await freePort();
+      const child = supervise(
+        binaries.postgres,
+        [
+          ...['-D', dataArgument(account, data), '-p', String(port)],
+          ...['-c', 'listen_addresses=127.0.0.1', '-c', 'unix_socket_directories='],
+        ],
+        data,
+        account,
+      );
+      const output = collectOutput(child);
+      const server = `postgresql://${SUPERUSER}:${password}@127.0.0.1:${port}`;
+      try {
+        await untilAccepting(`${server}/postgres`, child, output);
+      } catch (error) {
+        // Somebody else has taken the port in the moment since it was found free.
+        if (tries < PORTS_TRIED && output().includes('could not bind')) continue;
+        throw error;
+      }
+      await createDatabase(`${server}/postgres`, database);
+      return new EmbeddedPostgres(child, `${server}/${database}`, output);
+    }
   }
 
   /**
