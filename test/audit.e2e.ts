@@ -305,6 +305,118 @@ describe('the audit log', () => {
       expect(await database.query("SELECT FROM device_commands WHERE command = 'forged'")).toEqual([]);
     });
 
+    it('a device that gives a wrong password, and one that pretends to be the service', async () => {
+      const { body } = await service.register('locked_1', 'weight_scale', 7);
+      const { username, client_id: clientId, password } = body.credentials;
+      const enter = async (login: object): Promise<string> =>
+        service.mqtt({ username, clientId, password, ...login }).then(
+          async (client) => client.endAsync().then(() => 'let in'),
+          () => 'refused',
+        );
+      const wrong = [
+        { password: 'guess-1' },
+        { password: 'guess-2' },
+        { username: 'mqtt_user', password: 'x' },
+      ];
+      expect(await enter({})).toBe('let in');
+      for (const login of wrong) expect(await enter(login)).toBe('refused');
+      const entries = await until('what was written of it', async () => {
+        const found = await database.query<Entry>(
+          "SELECT * FROM audit_log WHERE action = 'connectDevice' ORDER BY id",
+        );
+        return found.length >= 2 && found;
+      });
+      const common = { actor: null, target: 'locked_1', outcome: 'denied', detail: 'bad_credentials' };
+      expect(entries).toEqual([
+        expect.objectContaining({ ...common, device_id: 'locked_1', patient_id: 7 }),
+        expect.objectContaining({ ...common, device_id: 'mqtt_user', patient_id: null }),
+      ]);
+      for (const { source } of entries) expect(source).toContain('127.0.0.1');
+      expect((await audit('?action=connectDevice')).body.data).toHaveLength(2);
+    });
+
+    it('a body that can not be read, once it is known whose it is', async () => {
+      const send = async (
+        token: string,
+        type: string,
+        body: string,
+      ): Promise<Answer & { request: string }> => {
+        const request = named();
+        const headers = { authorization: token, 'content-type': type, 'x-request-id': request };
+        return { ...(await service.post('/devices/pump_1/command', body, headers)), request };
+      };
+      for (const [type, body, status, code] of [
+        ['application/json', '{"command":', 400, 'invalid_json'],
+        ['application/json', '{"__proto__":1}', 400, 'validation_failed'],
+        ['text/plain', 'identify', 415, 'unsupported_media_type'],
+      ] as const) {
+        const refused = await send(await bearer({ role: 'clinician' }), type, body);
+        expect(refused).toMatchObject({ status, body: { code } });
+        expect(await written(refused.request, 2)).toEqual([
+          expect.objectContaining({ action: 'sendCommand', device_id: 'pump_1', outcome: 'begun' }),
+          expect.objectContaining({ actor: 'tester', outcome: 'refused', detail: code }),
+        ]);
+        const viewer = await send(await bearer({ role: 'viewer' }), type, body);
+        expect(viewer.status).toBe(403);
+        expect(await written(viewer.request, 1)).toMatchObject([{ detail: 'insufficient_scope' }]);
+        const nobody = await send('Bearer not.a.token', type, body);
+        expect(nobody.status).toBe(401);
+        expect(await written(nobody.request, 1)).toMatchObject([{ outcome: 'denied', detail: 'bad_token' }]);
+      }
+    });
+
+    it('a look at what a device measured for former patients, under each of those it shows something of', async () => {
+      await service.register('handed_on', 'weight_scale', 41);
+      const weigh = async (kg: number, timestamp?: string): Promise<void> => {
+        const payload = { metric_type: 'weight', value: kg, unit: 'kg', ...(timestamp && { timestamp }) };
+        await device.publishAsync('devices/handed_on/data', JSON.stringify(payload), { qos: 1 });
+        await until('the weight', async () => {
+          const { body } = await service.read('/devices/handed_on/data');
+          return body.data.some(({ value }: { value: number }) => value === kg);
+        });
+      };
+      const handOn = async (patient_id: number): Promise<void> =>
+        expect(await service.patch('/devices/handed_on', { patient_id })).toMatchObject({ status: 200 });
+      await weigh(81, '2024-01-23T10:30:00.5Z');
+      await handOn(42);
+      await weigh(82);
+      await handOn(43);
+      await weigh(83);
+      const { body } = await service.read('/devices/handed_on/data?limit=1');
+      const now = encodeURIComponent(body.data[0].timestamp as string);
+
+      const looks: [string, Record<string, unknown>, Record<string, string>, number[]][] = [
+        ['data', {}, {}, [43, 41, 42]],
+        ['data?order=asc&limit=2', {}, {}, [43, 41, 42]],
+        ['data?limit=2', {}, {}, [43, 42]],
+        [`data?from=${now}`, {}, {}, [43]],
+        ['data?from=2025-01-01T00:00:00Z&to=2025-02-01T00:00:00Z', {}, {}, [43]],
+        ['data?to=2025-01-01T00:00:00Z', {}, {}, [43, 41]],
+        ['data?max_points=3', {}, {}, [43, 41, 42]],
+        ['data?interval=1d&to=2025-01-01T00:00:00Z', {}, {}, [43, 41]],
+        ['data?interval=1d&aggregate=avg', {}, {}, [43, 41, 42]],
+        ['data', {}, { accept: 'text/csv' }, [43, 41, 42]],
+        [`data?from=${now}`, {}, { accept: 'application/x-ndjson' }, [43]],
+        ['latest', {}, {}, [43]],
+        ['data', { role: 'patient', patient_id: 43 }, {}, [43]],
+        ['data', { role: 'patient', patient_id: 41 }, {}, [43]],
+      ];
+      for (const [path, claims, headers, patients] of looks) {
+        const request = named();
+        const authorization = await bearer({ role: 'clinician', ...claims });
+        await service.get(`/devices/handed_on/${path}`, {
+          ...headers,
+          authorization,
+          'x-request-id': request,
+        });
+        const entries = await written(request, patients.length);
+        expect({ path, patients: entries.map(({ patient_id }) => patient_id) }).toEqual({ path, patients });
+      }
+      expect(await audit('?patient_id=42')).toMatchObject({
+        body: { data: expect.arrayContaining([expect.objectContaining({ action: 'getDeviceData' })]) },
+      });
+    });
+
     it('one actor for each subject, also where they differ in what does not fit or can not be stored', async () => {
       const long = 'x'.repeat(255);
       const subjects = [`${long}a`, `${long}b`, 'a\u0001', 'a\u0002', long, '\u{1f600}'.repeat(255)];

@@ -329,6 +329,20 @@ describe('a broker that asks over HTTP', () => {
     expect(await emqx('acl', { ...who, action, username: 'nobody', clientid: 'nobody' })).toBe('deny');
   });
 
+  it('has those it is to refuse written down, with the address it tells', async () => {
+    const ask = { ...asked({ ...login, password: 'wrong' }), peerhost: '192.0.2.7' };
+    expect(await emqx('auth', ask)).toBe('deny');
+    expect(await goAuth('auth', { ...ask, peerhost: 'nowhere' })).toBe(false);
+    const sources = await until('the entries', async () => {
+      const rows = await database.query<{ source: string | null }>(
+        `SELECT source FROM audit_log WHERE action = 'connectDevice' AND device_id = $1 AND target = $1`,
+        [OWN],
+      );
+      return rows.length >= 2 && rows.map(({ source }) => source);
+    });
+    expect(new Set(sources)).toEqual(new Set([null, '192.0.2.7']));
+  });
+
   it('has to say the secret', async () => {
     for (const headers of [
       { authorization: '' },

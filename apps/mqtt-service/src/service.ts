@@ -15,6 +15,7 @@ import {
   headersTimeout,
   Inbox,
   jsonBodyGuard,
+  keepBodyFlaw,
   MqttConsumer,
   MqttPublisher,
   MqttTransport,
@@ -115,6 +116,7 @@ function prepareHttp(app: NestExpressApplication, config: Config): void {
   hardenHttp(app, config, throttle);
   app.useBodyParser('json', { limit: MAX_BODY_BYTES, type: hasJsonBody });
   app.use(jsonBodyGuard());
+  app.use(keepBodyFlaw());
   app.useGlobalPipes(validationPipe());
   app.useGlobalFilters(new ProblemFilter());
   app.useWebSocketAdapter(new OriginWsAdapter(app, config, throttle));

@@ -13,6 +13,7 @@ import { DeviceRegistry } from './application/device-registry.js';
 import { PresenceHerald } from './application/presence-herald.js';
 import { PresenceHistory } from './application/presence-history.js';
 import { PresenceKeeper } from './application/presence-keeper.js';
+import { RefusedLogins } from './application/refused-logins.js';
 import { MosquittoBrokerAccess } from './adapters/mosquitto-broker-access.js';
 import { BrokerAccess } from './ports/broker-access.js';
 import { DeviceRepository } from './ports/device.repository.js';
@@ -48,6 +49,7 @@ export class DevicesModule implements OnApplicationBootstrap {
         PresenceHistory,
         PresenceKeeper,
         PresenceWatch,
+        RefusedLogins,
         ServiceNames,
       ],
       exports: [DeviceRegistry],

@@ -24,6 +24,11 @@ export interface AuditEntry {
   /** A word on the outcome, such as a problem's code. */
   readonly detail: string | null;
   readonly requestId: string;
+  /**
+   * From when to when the data are that were shown, ISO 8601 in UTC, an open side null: former patients who had the device
+   * then get an entry each, too. Absent: what was shown is of the device as it is.
+   */
+  readonly shown?: { readonly from: string | null; readonly to: string | null };
 }
 
 /** Where it is written down who did what; nothing that stands there can be changed or taken away unnoticed. */

@@ -4,6 +4,7 @@ import type { Response } from 'express';
 import { catchError, from, mergeMap, type Observable } from 'rxjs';
 import { AuditTrail, Clock, type AuditEntry } from '#kernel';
 import { reads, requestIdOf, type AuthenticatedRequest } from '#platform';
+import { shownPeriod } from './shown-period.js';
 import { outcomeOf, type Outcome } from './outcome.js';
 
 /** Metadata of `@ApiOperation` (@nestjs/swagger): the operation's name in the API description names it here, too. */
@@ -71,7 +72,10 @@ export class AuditInterceptor implements NestInterceptor {
           { outcome: 'done', detail: result instanceof StreamableFile ? 'export' : null },
           result,
         );
-        if (shows) return from(this.beforeShowing(done, result));
+        if (shows) {
+          const shown = shownPeriod(context, request, result);
+          return from(this.beforeShowing(shown ? { ...done, shown } : done, result));
+        }
         this.trail.note(done);
         return [result];
       }),

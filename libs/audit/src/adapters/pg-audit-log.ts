@@ -77,7 +77,14 @@ export class PgAuditLog extends AuditLog {
   }
 }
 
-function toRow(entry: AuditEntry): Omit<Row, 'id' | 'hash' | 'at'> & { readonly at: string } {
+/** What `audit_append` takes. */
+type NewRow = Omit<Row, 'id' | 'hash' | 'at'> & {
+  readonly at: string;
+  readonly shown_from?: string;
+  readonly shown_to?: string;
+};
+
+function toRow(entry: AuditEntry): NewRow {
   return {
     at: entry.at.toISOString(),
     patient_id: inRange(entry.patientId),
@@ -91,6 +98,10 @@ function toRow(entry: AuditEntry): Omit<Row, 'id' | 'hash' | 'at'> & { readonly 
     outcome: entry.outcome,
     detail: clean(entry.detail),
     request_id: clean(entry.requestId) ?? '',
+    ...(entry.shown && {
+      shown_from: entry.shown.from ?? '-infinity',
+      shown_to: entry.shown.to ?? 'infinity',
+    }),
   };
 }
 

@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { Config, Database, EmbeddedBroker } from '#platform';
+import { RefusedLogins } from '../application/refused-logins.js';
 import { mayUseTopic } from '../domain/topic-rules.js';
 import { BrokerAccess, type DeviceCredentials } from '../ports/broker-access.js';
 import { DeviceAccounts } from './device-accounts.js';
@@ -13,6 +14,7 @@ export class EmbeddedBrokerAccess extends BrokerAccess {
     database: Database,
     private readonly broker: EmbeddedBroker,
     { mqtt }: Config,
+    refused: RefusedLogins,
   ) {
     super();
     this.accounts = new DeviceAccounts(database);
@@ -20,6 +22,7 @@ export class EmbeddedBrokerAccess extends BrokerAccess {
       authenticate: (clientId, username, password) => this.accounts.check(clientId, username, password),
       mayPublish: (username, topic) => mayUseTopic(mqtt.topics, username, 'publish', topic),
       maySubscribe: (username, filter) => mayUseTopic(mqtt.topics, username, 'subscribe', filter),
+      refused: (clientId, username, source) => refused.note(clientId, username, source),
     });
   }
 

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { Body, Controller, Headers, HttpCode, HttpStatus, Post, Query, Res } from '@nestjs/common';
 import { ApiBearerAuth, ApiBody, ApiOperation, ApiQuery, ApiResponse, ApiTags } from '@nestjs/swagger';
 import type { Response } from 'express';
@@ -11,6 +12,7 @@ import {
   Public,
   sameText,
 } from '#platform';
+import { RefusedLogins } from '../application/refused-logins.js';
 import { mayUseTopic, type TopicAction } from '../domain/topic-rules.js';
 import { BrokerAnswer, ConnectQuestion, TopicQuestion } from './broker-questions.dto.js';
 import { DeviceAccounts } from './device-accounts.js';
@@ -47,6 +49,7 @@ export class BrokerQuestionsController {
   constructor(
     private readonly config: Config,
     database: Database,
+    private readonly refused: RefusedLogins,
   ) {
     this.accounts = new DeviceAccounts(database);
   }
@@ -69,11 +72,12 @@ export class BrokerQuestionsController {
     @Res({ passthrough: true }) response: Response,
   ): Promise<BrokerAnswer> {
     const byHeader = this.admit(authorization, secret);
-    const { username, password, clientid } = textsOf(body);
+    const { username, password, clientid, peerhost } = textsOf(body);
     const isService = this.isService(username);
     const allowed = isService
       ? sameText(password, this.config.mqtt.password ?? '')
       : await this.accounts.check(clientid, username, password);
+    if (!allowed) this.refused.note(clientid, username, isIP(peerhost) === 0 ? null : peerhost);
     return answer(response, allowed, allowed && isService, byHeader);
   }
 
@@ -130,7 +134,7 @@ function answer(response: Response, allowed: boolean, isSuperuser: boolean, byBo
 /** Brokers add fields of their own, and templates make texts of everything: what is missing is the empty text. */
 function textsOf(
   body: unknown,
-): Record<'username' | 'password' | 'clientid' | 'topic' | 'action' | 'acc', string> {
+): Record<'username' | 'password' | 'clientid' | 'peerhost' | 'topic' | 'action' | 'acc', string> {
   const fields: Readonly<Record<string, unknown>> =
     typeof body === 'object' && body !== null ? { ...body } : {};
   const text = (name: string): string => {
@@ -141,6 +145,7 @@ function textsOf(
     username: text('username'),
     password: text('password'),
     clientid: text('clientid'),
+    peerhost: text('peerhost'),
     topic: text('topic'),
     action: text('action'),
     acc: text('acc'),

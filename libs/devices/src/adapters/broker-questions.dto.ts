@@ -10,6 +10,9 @@ export class ConnectQuestion {
 
   @ApiProperty({ example: 'device_123' })
   clientid!: string;
+
+  @ApiPropertyOptional({ example: '192.0.2.7', description: 'The address of the client, for the audit log' })
+  peerhost?: string;
 }
 
 /** What a broker asks at PUBLISH and SUBSCRIBE, and of a will. */

@@ -29,6 +29,19 @@ export const Public = (): MethodDecorator & ClassDecorator => SetMetadata(ACCESS
 export const RequireScope = (scope: Scope): MethodDecorator =>
   applyDecorators(SetMetadata(ACCESS, scope), ApiBearerAuth());
 
+/** The scope a route is open to; undefined: it is open to everyone, or to nobody. */
+export function scopeOf(context: ExecutionContext): Scope | undefined {
+  const access = accessTo(context, new Reflector());
+  return access === PUBLIC ? undefined : access;
+}
+
+function accessTo(context: ExecutionContext, reflector: Reflector): Scope | typeof PUBLIC | undefined {
+  return reflector.getAllAndOverride<Scope | typeof PUBLIC | undefined>(ACCESS, [
+    context.getHandler(),
+    context.getClass(),
+  ]);
+}
+
 /** The caller, in a handler under {@link RequireScope}. */
 export const Caller = createParamDecorator((_data: unknown, context: ExecutionContext): Principal => {
   const { principal } = context.switchToHttp().getRequest<AuthenticatedRequest>();
@@ -47,10 +60,7 @@ export class AuthGuard implements CanActivate {
   /** @throws InvalidTokenError (401) or DomainError forbidden/insufficient_scope (403) */
   async canActivate(context: ExecutionContext): Promise<boolean> {
     if (context.getType() !== 'http') return true;
-    const access = this.reflector.getAllAndOverride<Scope | typeof PUBLIC | undefined>(ACCESS, [
-      context.getHandler(),
-      context.getClass(),
-    ]);
+    const access = accessTo(context, this.reflector);
     if (access === PUBLIC) return true;
     const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
     try {

@@ -14,6 +14,8 @@ export interface DeviceGuard {
   mayPublish(username: string, topic: string): boolean;
   /** May the device of this account subscribe to that? */
   maySubscribe(username: string, filter: string): boolean;
+  /** Told of whoever gave a wrong password. @param source the address it came from. */
+  refused(clientId: string, username: string, source: string | null): void;
 }
 
 /** MQTT 3.1.1, table 3.1: CONNACK return codes. */
@@ -111,6 +113,11 @@ export class EmbeddedBroker {
         () => done(null, true),
         (refusal: unknown) => {
           this.devices.delete(client);
+          if ((refusal as { returnCode?: number }).returnCode === BAD_USERNAME_OR_PASSWORD) {
+            // What aedes hands out as a connection is a socket, of which its type does not tell.
+            const { remoteAddress } = client.conn as Partial<Socket>;
+            this.guard?.refused(client.id, username ?? '', remoteAddress ?? null);
+          }
           done(refusal as AuthenticateError, false);
         },
       );

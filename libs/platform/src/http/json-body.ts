@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
 import type { RawBodyRequest } from '@nestjs/common';
-import type { NextFunction, Request, RequestHandler, Response } from 'express';
+import type { ErrorRequestHandler, NextFunction, Request, RequestHandler, Response } from 'express';
 import { DomainError, findJsonFlaw } from '#kernel';
 import { validationFailed } from './validation.js';
 
@@ -48,6 +48,31 @@ export function jsonBodyGuard(): RequestHandler {
     }
     next();
   };
+}
+
+/** What is wrong with bodies of requests that nobody has looked at yet. */
+const flaws = new WeakMap<object, unknown>();
+/** What no body of a request could be: no JSON, or of another type. One that is too large is not read to its end. */
+const FLAWED: ReadonlySet<unknown> = new Set([400, 415]);
+
+/**
+ * Runs after {@link jsonBodyGuard} and lets a request with a bad body go on, for the guards to say first whether its caller
+ * may ask at all, and for the audit log; {@link refuseFlawedBody} then refuses it.
+ */
+export function keepBodyFlaw(): ErrorRequestHandler {
+  return (error: unknown, request: Request, _response: Response, next: NextFunction): void => {
+    const isFlaw =
+      error instanceof DomainError
+        ? error.kind === 'invalid'
+        : FLAWED.has((error as { status?: unknown } | null)?.status);
+    if (isFlaw) flaws.set(request, error);
+    next(isFlaw ? undefined : error);
+  };
+}
+
+/** @throws what was found wrong with the request's body. */
+export function refuseFlawedBody(request: Request): void {
+  if (flaws.has(request)) throw flaws.get(request);
 }
 
 function unsupportedMediaType(): Error {

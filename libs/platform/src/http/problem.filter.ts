@@ -40,7 +40,8 @@ const CODE_OF_STATUS: Readonly<Record<number, string>> = {
   503: 'unavailable',
 };
 
-interface Finding {
+/** A failure as it is answered. */
+export interface Finding {
   readonly status: number;
   readonly code: string;
   readonly detail: string;
@@ -120,7 +121,8 @@ function allowedMethods(request: Request): string[] {
   return methods.has(request.method) ? [] : [...methods].sort();
 }
 
-function examine(error: unknown): Finding {
+/** What a failure is to the caller: status, stable code, and what may be told of it. */
+export function examine(error: unknown): Finding {
   if (error instanceof DomainError) {
     return {
       status: STATUS_OF_KIND[error.kind],

@@ -3,6 +3,7 @@ import { ROUTE_ARGS_METADATA } from '@nestjs/common/constants.js';
 import { RouteParamtypes } from '@nestjs/common/enums/route-paramtypes.enum.js';
 import type { Observable } from 'rxjs';
 import { type AuthenticatedRequest } from '../auth/auth.guard.js';
+import { refuseFlawedBody } from './json-body.js';
 import { validationFailed } from './validation.js';
 
 const PLACES = { query: RouteParamtypes.QUERY, body: RouteParamtypes.BODY } as const;
@@ -16,14 +17,15 @@ export function reads(context: ExecutionContext, place: Place): boolean {
 }
 
 /**
- * Refuses fields that nobody reads: a DTO refuses those it does not know, and a route without one knows none. For routes
+ * Refuses bodies that could not be read, and fields that nobody reads: a DTO refuses those it does not know, and a route without one knows none. For routes
  * that have a caller; probes are nobody's to turn away.
  */
 export class UndeclaredInput implements NestInterceptor {
-  /** @throws DomainError invalid/validation_failed */
+  /** @throws DomainError invalid/validation_failed; invalid/invalid_json; what the body parser says */
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     if (context.getType() !== 'http') return next.handle();
     const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
+    refuseFlawedBody(request);
     if (!request.principal) return next.handle();
     const stray = (['query', 'body'] as const)
       .filter((place) => !reads(context, place))
