@@ -115,12 +115,17 @@ export class Principal {
 
 /** No patient has this id (they are positive): a confined token without a usable patient_id matches nobody. */
 const NOBODY = -1;
-/** Patient ids are positive 32-bit integers. */
-const MAX_PATIENT_ID = 2_147_483_647;
+/** Patient ids are positive numbers that fit PostgreSQL's INTEGER. */
+export const MAX_PATIENT_ID = 2_147_483_647;
+
+/** Whether something could be a patient's id. */
+export function isPatientId(id: unknown): id is number {
+  return typeof id === 'number' && Number.isInteger(id) && id > 0 && id <= MAX_PATIENT_ID;
+}
 
 function patientOf(claim: unknown): number {
   const id = typeof claim === 'string' && /^\d+$/.test(claim) ? Number(claim) : claim;
-  return typeof id === 'number' && Number.isInteger(id) && id > 0 && id <= MAX_PATIENT_ID ? id : NOBODY;
+  return isPatientId(id) ? id : NOBODY;
 }
 
 function subjectOf(claim: unknown): string {

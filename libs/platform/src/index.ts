@@ -16,6 +16,7 @@ export * from './http/hardening.js';
 export * from './http/json-body.js';
 export * from './http/openapi.js';
 export * from './http/page-query.js';
+export * from './http/patient-id.js';
 export * from './http/period.js';
 export * from './http/problem.filter.js';
 export * from './http/problem.js';

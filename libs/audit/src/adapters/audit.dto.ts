@@ -1,15 +1,12 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
-import { IsInt, IsOptional, IsString, Length, Max, Min } from 'class-validator';
+import { IsOptional, IsString, Length } from 'class-validator';
 import type { AuditOutcome } from '#kernel';
-import { PageQuery } from '#platform';
+import { IsPatientId, PeriodQuery } from '#platform';
 import type { AuditRecord } from '../ports/audit-log.js';
 
-const MAX_INT32 = 2_147_483_647;
-const PATIENT_ID = { message: `patient_id must be a whole number from 1 to ${MAX_INT32}` };
-
 /** Query of GET /audit. */
-export class ListAudit extends PageQuery {
+export class ListAudit extends PeriodQuery {
   @ApiPropertyOptional({ example: 'operator-1', description: "The token's subject" })
   @IsOptional()
   @IsString()
@@ -34,22 +31,8 @@ export class ListAudit extends PageQuery {
   @ApiPropertyOptional({ example: 1, type: 'integer' })
   @IsOptional()
   @Type(() => Number)
-  @IsInt(PATIENT_ID)
-  @Min(1, PATIENT_ID)
-  @Max(MAX_INT32, PATIENT_ID)
+  @IsPatientId()
   patient_id?: number;
-
-  @ApiPropertyOptional({ format: 'date-time', description: 'RFC 3339 with offset, included' })
-  @IsOptional()
-  @IsString()
-  @Length(1, 40)
-  from?: string;
-
-  @ApiPropertyOptional({ format: 'date-time', description: 'RFC 3339 with offset, not included' })
-  @IsOptional()
-  @IsString()
-  @Length(1, 40)
-  to?: string;
 }
 
 /** An entry of the audit log as clients see it. */

@@ -2,14 +2,13 @@ import { Injectable, StreamableFile } from '@nestjs/common';
 import type { CallHandler, CanActivate, ExecutionContext, NestInterceptor } from '@nestjs/common';
 import type { Response } from 'express';
 import { catchError, from, mergeMap, type Observable } from 'rxjs';
-import { AuditTrail, Clock, type AuditEntry } from '#kernel';
+import { AuditTrail, Clock, isPatientId, type AuditEntry } from '#kernel';
 import { reads, requestIdOf, type AuthenticatedRequest } from '#platform';
 import { shownPeriod } from './shown-period.js';
 import { outcomeOf, type Outcome } from './outcome.js';
 
 /** Metadata of `@ApiOperation` (@nestjs/swagger): the operation's name in the API description names it here, too. */
 const API_OPERATION = 'swagger/apiOperation';
-const MAX_INT32 = 2_147_483_647;
 
 /** Requests an entry has been begun for: what becomes of them is written by the interceptor. */
 const taken = new WeakSet<object>();
@@ -154,5 +153,5 @@ function textIn(name: string, ...holders: readonly unknown[]): string | null {
 
 function patientIn(...holders: readonly unknown[]): number | null {
   const id = Number(textIn('patient_id', ...holders) ?? 0);
-  return Number.isInteger(id) && id > 0 && id <= MAX_INT32 ? id : null;
+  return isPatientId(id) ? id : null;
 }

@@ -1,13 +1,11 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
-import { IsIn, IsInt, IsOptional, IsString, Length, Matches, Max, Min, ValidateIf } from 'class-validator';
-import { PageQuery } from '#platform';
+import { IsIn, IsOptional, IsString, Length, Matches, ValidateIf } from 'class-validator';
+import { MAX_PATIENT_ID } from '#kernel';
+import { IsPatientId, PageQuery } from '#platform';
 import { DEVICE_ID_PATTERN, DEVICE_TYPES, type Device, type DeviceType } from '../domain/device.js';
 import { DEVICE_STATUSES, type DeviceStatus } from '../domain/presence.js';
 import type { DeviceCredentials } from '../ports/broker-access.js';
-
-const MAX_INT32 = 2_147_483_647;
-const PATIENT_ID = { message: `patient_id must be a whole number from 1 to ${MAX_INT32}` };
 
 /** The device id in a path. */
 export class DevicePath {
@@ -22,10 +20,8 @@ export class RegisterDevice extends DevicePath {
   @IsIn(DEVICE_TYPES)
   type!: DeviceType;
 
-  @ApiProperty({ example: 1, minimum: 1, maximum: MAX_INT32, type: 'integer' })
-  @IsInt(PATIENT_ID)
-  @Min(1, PATIENT_ID)
-  @Max(MAX_INT32, PATIENT_ID)
+  @ApiProperty({ example: 1, minimum: 1, maximum: MAX_PATIENT_ID, type: 'integer' })
+  @IsPatientId()
   patient_id!: number;
 
   @ApiPropertyOptional({ type: String, nullable: true, maxLength: 100, example: 'BPM-200' })
@@ -43,11 +39,9 @@ export class RegisterDevice extends DevicePath {
 
 /** Body of PATCH /devices/{device_id}: what is left out stays as it is. */
 export class AmendDevice {
-  @ApiPropertyOptional({ example: 2, minimum: 1, maximum: MAX_INT32, type: 'integer' })
+  @ApiPropertyOptional({ example: 2, minimum: 1, maximum: MAX_PATIENT_ID, type: 'integer' })
   @ValidateIf((_body, value) => value !== undefined)
-  @IsInt(PATIENT_ID)
-  @Min(1, PATIENT_ID)
-  @Max(MAX_INT32, PATIENT_ID)
+  @IsPatientId()
   patient_id?: number;
 
   @ApiPropertyOptional({ type: String, nullable: true, maxLength: 100, example: 'BPM-200' })
@@ -78,9 +72,7 @@ export class ListDevices extends PageQuery {
   @ApiPropertyOptional({ example: 1, type: 'integer' })
   @IsOptional()
   @Type(() => Number)
-  @IsInt(PATIENT_ID)
-  @Min(1, PATIENT_ID)
-  @Max(MAX_INT32, PATIENT_ID)
+  @IsPatientId()
   patient_id?: number;
 }
 

@@ -22,3 +22,18 @@ export class PageQuery {
   @Length(1, 1_000)
   cursor?: string;
 }
+
+/** What lists take that have a time: see `readPeriod`. */
+export class PeriodQuery extends PageQuery {
+  @ApiPropertyOptional({ format: 'date-time', description: 'RFC 3339 with offset, included' })
+  @IsOptional()
+  @IsString()
+  @Length(1, 40)
+  from?: string;
+
+  @ApiPropertyOptional({ format: 'date-time', description: 'RFC 3339 with offset, not included' })
+  @IsOptional()
+  @IsString()
+  @Length(1, 40)
+  to?: string;
+}

@@ -1,7 +1,7 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
 import { IsIn, IsInt, IsOptional, IsString, Length, Matches, Max, Min } from 'class-validator';
-import { PageQuery } from '#platform';
+import { PeriodQuery } from '#platform';
 import type { StoredReading } from '../domain/reading.js';
 import type { Bucket } from '../ports/reading.repository.js';
 
@@ -10,23 +10,11 @@ const MAX_POINTS = 10_000;
 const POINTS = { message: `max_points must be a whole number from 2 to ${MAX_POINTS}` };
 
 /** Query of GET /devices/{device_id}/data. */
-export class HistoryQuery extends PageQuery {
+export class HistoryQuery extends PeriodQuery {
   @ApiPropertyOptional({ example: 'blood_pressure', description: 'Metrics or panels, comma-separated' })
   @IsOptional()
   @Matches(METRICS, { message: 'metric_type must be names of metrics, comma-separated' })
   metric_type?: string;
-
-  @ApiPropertyOptional({ format: 'date-time', description: 'RFC 3339 with offset, included' })
-  @IsOptional()
-  @IsString()
-  @Length(1, 40)
-  from?: string;
-
-  @ApiPropertyOptional({ format: 'date-time', description: 'RFC 3339 with offset, not included' })
-  @IsOptional()
-  @IsString()
-  @Length(1, 40)
-  to?: string;
 
   @ApiPropertyOptional({
     enum: ['asc', 'desc'],

@@ -1,7 +1,7 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
-import { IsIn, IsOptional, IsString, Length, Matches } from 'class-validator';
+import { IsIn, IsOptional, Matches } from 'class-validator';
 import { REJECTION_REASONS, type RejectionReason } from '#kernel';
-import { PageQuery, Problem } from '#platform';
+import { PeriodQuery, Problem } from '#platform';
 import { DEVICE_ID_PATTERN } from '#devices';
 import type { QuarantinedMessage } from '../ports/rejected-message.repository.js';
 
@@ -16,7 +16,7 @@ export class RejectedMessagePath {
 }
 
 /** Query of GET /rejected-messages. */
-export class ListRejectedMessages extends PageQuery {
+export class ListRejectedMessages extends PeriodQuery {
   @ApiPropertyOptional({ example: 'device_123', pattern: DEVICE_ID_PATTERN })
   @IsOptional()
   @Matches(new RegExp(DEVICE_ID_PATTERN), { message: `device_id must match ${DEVICE_ID_PATTERN}` })
@@ -26,18 +26,6 @@ export class ListRejectedMessages extends PageQuery {
   @IsOptional()
   @IsIn(REJECTION_REASONS)
   reason?: RejectionReason;
-
-  @ApiPropertyOptional({ format: 'date-time', description: 'Received; RFC 3339 with offset, included' })
-  @IsOptional()
-  @IsString()
-  @Length(1, 40)
-  from?: string;
-
-  @ApiPropertyOptional({ format: 'date-time', description: 'Received; RFC 3339 with offset, not included' })
-  @IsOptional()
-  @IsString()
-  @Length(1, 40)
-  to?: string;
 }
 
 /** A rejected message as clients see it. */
