@@ -5,44 +5,18 @@ import { createDatabase, type TestDatabase } from './support/database.js';
 import type { LiveClient } from './support/live-client.js';
 import { Mosquitto } from './support/mosquitto.js';
 import { MqttDevice } from './support/mqtt-device.js';
+import {
+  causesOf,
+  historyOf,
+  idOf,
+  listen,
+  untilStatus,
+  viewOf,
+  type Change,
+  type ToldEvent,
+} from './support/presence.js';
 import { Service } from './support/service.js';
 import { until } from './support/until.js';
-
-interface Change {
-  readonly id: number;
-  readonly status: string;
-  readonly cause: string;
-  readonly timestamp: string;
-  readonly session: string | null;
-}
-interface ToldEvent {
-  readonly id: string;
-  readonly type: string;
-  readonly subject: string;
-  readonly data: Record<string, unknown>;
-}
-
-const viewOf = async (service: Service, id: string): Promise<Record<string, unknown>> =>
-  (await service.read(`/devices/${id}`)).body;
-const untilStatus = (service: Service, id: string, status: string): Promise<unknown> =>
-  until(`${id} to be ${status}`, async () => (await viewOf(service, id))['status'] === status);
-const historyOf = async (service: Service, id: string): Promise<Change[]> =>
-  (await service.read(`/devices/${id}/status-history`)).body.data;
-/** Oldest first. */
-const causesOf = async (service: Service, id: string): Promise<string[]> =>
-  (await historyOf(service, id)).reverse().map(({ status, cause }) => `${status} by ${cause}`);
-
-/** Hears what other systems are told, over the broker. */
-async function listen(client: MqttClient): Promise<ToldEvent[]> {
-  const events: ToldEvent[] = [];
-  client.on('message', (_topic, payload) => events.push(JSON.parse(payload.toString()) as ToldEvent));
-  await client.subscribeAsync(
-    ['device.connected', 'device.disconnected', 'device.battery.low'].map((type) => `events/${type}/+`),
-    { qos: 1 },
-  );
-  return events;
-}
-const idOf = (change: { id: number | string }, device: string): string => `${device}.status.${change.id}`;
 
 describe.each(brokersHere())('presence, on the broker %s', (kind) => {
   let database: TestDatabase;
