@@ -14,7 +14,7 @@ import { DeviceRow, toDevice } from './device.row.js';
 import { CHANGE_COLUMNS, keepChanges, TELL_AFTER, toChange, type ChangeRecord } from './status-changes.js';
 
 /** The advisory lock of whoever looks for silent devices. */
-const SWEEP_LOCK = 0x6d71_7470; // "mqtp"
+const SWEEP_LOCK = 0x6d71_7369; // "mqsi"
 
 // Rows are locked in this order everywhere, so that two replicas can't wait for each other.
 const REFRESH_SEEN = `
