@@ -12,7 +12,7 @@ const MAY_USE = {
   telemetry: ['kernel', 'platform', 'devices', 'readings'],
 };
 
-const SPEC = '\\.spec\\.ts$';
+const SPEC = '\\.(spec|fixture)\\.ts$';
 const KERNEL_DOOR = '^libs/kernel/src/index\\.ts$';
 // $1 is the module the importing file belongs to: its own door would lead it back to its adapters.
 const OTHER_DOMAIN_DOOR = '^libs/(?!platform/|$1/)[^/]+/src/index\\.ts$';

@@ -21,6 +21,7 @@ const report = run(join('c8', 'bin', 'c8.js'), [
   '--include=apps/**',
   '--include=libs/**',
   '--exclude=**/*.spec.ts',
+  '--exclude=**/*.fixture.ts',
 ]);
 process.exit(unit || endToEnd || report);
 

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import type { MqttClient } from 'mqtt';
 import { Client } from 'pg';
 import { brokersHere, startBroker, type BrokerUnderTest } from './support/brokers.js';
@@ -5,44 +6,18 @@ import { createDatabase, type TestDatabase } from './support/database.js';
 import type { LiveClient } from './support/live-client.js';
 import { Mosquitto } from './support/mosquitto.js';
 import { MqttDevice } from './support/mqtt-device.js';
+import {
+  causesOf,
+  historyOf,
+  idOf,
+  listen,
+  untilStatus,
+  viewOf,
+  type Change,
+  type ToldEvent,
+} from './support/presence.js';
 import { Service } from './support/service.js';
 import { until } from './support/until.js';
-
-interface Change {
-  readonly id: number;
-  readonly status: string;
-  readonly cause: string;
-  readonly timestamp: string;
-  readonly session: string | null;
-}
-interface ToldEvent {
-  readonly id: string;
-  readonly type: string;
-  readonly subject: string;
-  readonly data: Record<string, unknown>;
-}
-
-const viewOf = async (service: Service, id: string): Promise<Record<string, unknown>> =>
-  (await service.read(`/devices/${id}`)).body;
-const untilStatus = (service: Service, id: string, status: string): Promise<unknown> =>
-  until(`${id} to be ${status}`, async () => (await viewOf(service, id))['status'] === status);
-const historyOf = async (service: Service, id: string): Promise<Change[]> =>
-  (await service.read(`/devices/${id}/status-history`)).body.data;
-/** Oldest first. */
-const causesOf = async (service: Service, id: string): Promise<string[]> =>
-  (await historyOf(service, id)).reverse().map(({ status, cause }) => `${status} by ${cause}`);
-
-/** Hears what other systems are told, over the broker. */
-async function listen(client: MqttClient): Promise<ToldEvent[]> {
-  const events: ToldEvent[] = [];
-  client.on('message', (_topic, payload) => events.push(JSON.parse(payload.toString()) as ToldEvent));
-  await client.subscribeAsync(
-    ['device.connected', 'device.disconnected', 'device.battery.low'].map((type) => `events/${type}/+`),
-    { qos: 1 },
-  );
-  return events;
-}
-const idOf = (change: { id: number | string }, device: string): string => `${device}.status.${change.id}`;
 
 describe.each(brokersHere())('presence, on the broker %s', (kind) => {
   let database: TestDatabase;
@@ -397,7 +372,9 @@ describe('silence', () => {
     const untold = `SELECT FROM medical_devices WHERE battery_tell_after IS NOT NULL`;
     await until('that to be noted', async () => (await database.query(untold)).length === 0);
     await database.query(
-      `UPDATE medical_devices SET battery_tell_after = now() - interval '1 second' WHERE device_id = 'waiting'`,
+      `UPDATE medical_devices SET battery_tell_after = now() - interval '1 second',
+         presence_memory = jsonb_set(presence_memory, '{untoldLow}', jsonb_build_array(presence_memory->'lowBattery'))
+       WHERE device_id = 'waiting'`,
     );
     await until('it again', () => told.filter(({ id }) => id === low.id).length === 2);
     await until('that to be noted', async () => (await database.query(untold)).length === 0);
@@ -407,6 +384,81 @@ describe('silence', () => {
 });
 
 const describeWithMosquitto = Mosquitto.installed ? describe : describe.skip;
+
+describeWithMosquitto('status messages that are delivered again', () => {
+  let database: TestDatabase;
+  let mosquitto: Mosquitto;
+
+  beforeAll(async () => {
+    [database, mosquitto] = await Promise.all([createDatabase(), Mosquitto.prepare()]);
+    await mosquitto.start();
+  });
+  afterAll(async () => {
+    await mosquitto.remove();
+    await database.drop();
+  });
+
+  it.each(['5', '3.1.1'])(
+    'since the service was killed after it had stored them, are told of once, over MQTT %s',
+    async (version) => {
+      const id = `scale_${version}`;
+      const env = {
+        DATABASE_URL: database.url,
+        ...mosquitto.env,
+        MQTT_PROTOCOL_VERSION: version,
+        MQTT_CLIENT_ID: `of_${version}`,
+        // What has not been told of is looked for so much more often.
+        DEVICE_OFFLINE_AFTER: '20s',
+      };
+      const service = await Service.start(env);
+      await service.register(id, 'weight_scale');
+      const listener = await service.mqtt();
+      const told = await listen(listener);
+      const say = (status: string, session: string, more = {}): Promise<unknown> =>
+        listener.publishAsync(`devices/${id}/status`, JSON.stringify({ status, session, ...more }), {
+          qos: 1,
+        });
+      await service.end();
+      for (const session of ['one', 'two']) {
+        await say('online', session);
+        await say('offline', session);
+      }
+      const killed = await Service.prepare({
+        ...env,
+        KILL_AT: 'presence committed',
+        NODE_OPTIONS: `--import ${join(process.cwd(), 'test', 'support', 'kill-at.mjs')}`,
+      });
+      expect((await killed.launchInVain()).code).toBeNull();
+      const untold = await database.query(
+        `UPDATE device_status_changes SET tell_after = now() WHERE device_id = $1 RETURNING id`,
+        [id],
+      );
+      // Taken for new, these would change something again.
+      expect(untold.length).toBeGreaterThanOrEqual(2);
+      expect(told).toEqual([]);
+
+      await service.launch();
+      await service.untilReady();
+      await say('online', 'three', { battery: 42 });
+      await until('all to be taken in', async () => (await viewOf(service, id))['battery'] === 42);
+      const changes = (await historyOf(service, id)).reverse();
+      expect(changes.map(({ status, session }) => `${status} ${session}`)).toEqual([
+        'online one',
+        'offline one',
+        'online two',
+        'offline two',
+        'online three',
+      ]);
+      await until('all to be told of, and that to be noted', async () => {
+        const rows = await database.query('SELECT FROM device_status_changes WHERE tell_after IS NOT NULL');
+        return rows.length === 0 && told.length >= changes.length;
+      });
+      expect(told.map((event) => event.id).sort()).toEqual(changes.map((change) => idOf(change, id)).sort());
+      await listener.endAsync();
+      await Promise.all([service.remove(), killed.remove()]);
+    },
+  );
+});
 
 describeWithMosquitto('presence with three replicas that share the messages', () => {
   const IDS = Array.from({ length: 30 }, (_, index) => `scale_${index}`);

@@ -1,7 +1,8 @@
-// Preloaded into the service (`node --import`): it kills itself, as kill -9 would, at the first command that reaches the
-// place named in KILL_AT. The dispatch itself knows nothing of it.
+// Preloaded into the service (`node --import`): it kills itself, as kill -9 would, at the first command, or change of
+// presence, that reaches the place named in KILL_AT. The service itself knows nothing of it.
 import 'reflect-metadata';
 import { TypeormCommandRepository } from '../../dist/libs/commands/src/adapters/typeorm-command.repository.js';
+import { PgPresenceRepository } from '../../dist/libs/devices/src/adapters/pg-presence.repository.js';
 import { PublishLane } from '../../dist/libs/platform/src/mqtt/publish-lane.js';
 
 const die = () => {
@@ -11,6 +12,7 @@ const die = () => {
 };
 const { insert } = TypeormCommandRepository.prototype;
 const { publishEach } = PublishLane.prototype;
+const { update } = PgPresenceRepository.prototype;
 
 switch (process.env.KILL_AT) {
   case 'stored':
@@ -28,6 +30,12 @@ switch (process.env.KILL_AT) {
       return die();
     };
     break;
+  case 'presence committed':
+    PgPresenceRepository.prototype.update = async function killed(...decision) {
+      const news = await update.apply(this, decision);
+      return news.changes.length > 0 ? die() : news;
+    };
+    break;
   default:
-    throw new Error('KILL_AT is none of stored, claimed, published');
+    throw new Error('KILL_AT is none of stored, claimed, published, presence committed');
 }

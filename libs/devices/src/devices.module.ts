@@ -7,6 +7,7 @@ import { DevicesController } from './adapters/devices.controller.js';
 import { PgPresenceRepository } from './adapters/pg-presence.repository.js';
 import { PresenceWatch } from './adapters/presence-watch.js';
 import { ServiceNames } from './adapters/service-names.js';
+import { StatusHistoryRetention } from './adapters/status-history-retention.js';
 import { StatusHistoryController } from './adapters/status-history.controller.js';
 import { TypeormDeviceRepository } from './adapters/typeorm-device.repository.js';
 import { DeviceRegistry } from './application/device-registry.js';
@@ -29,7 +30,10 @@ const ACCESS = {
 /** Registry, presence and broker accounts of devices. */
 @Module({})
 export class DevicesModule implements OnApplicationBootstrap {
-  constructor(private readonly watch: PresenceWatch) {}
+  constructor(
+    private readonly watch: PresenceWatch,
+    private readonly retention: StatusHistoryRetention,
+  ) {}
 
   static with(config: Config): DynamicModule {
     return {
@@ -51,6 +55,7 @@ export class DevicesModule implements OnApplicationBootstrap {
         PresenceWatch,
         RefusedLogins,
         ServiceNames,
+        StatusHistoryRetention,
       ],
       exports: [DeviceRegistry],
     };
@@ -58,5 +63,6 @@ export class DevicesModule implements OnApplicationBootstrap {
 
   onApplicationBootstrap(): void {
     this.watch.start();
+    this.retention.start();
   }
 }

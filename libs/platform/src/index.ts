@@ -39,6 +39,7 @@ export * from './mqtt/mqtt-transport.js';
 export { correlationDataOf, encodeProperties } from './mqtt/publish-properties.js';
 export * from './mqtt/refusal.js';
 export * from './mqtt/serial-intake.js';
+export * from './mqtt/shared-group.js';
 export * from './mqtt/topic-filter.js';
 export * from './mqtt/turns.js';
 export * from './platform.module.js';

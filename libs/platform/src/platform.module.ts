@@ -15,6 +15,7 @@ import { Inbox } from './mqtt/inbox.js';
 import { MqttConsumer } from './mqtt/mqtt-consumer.js';
 import { MqttPublisher } from './mqtt/mqtt-publisher.js';
 import { MqttTransport } from './mqtt/mqtt-transport.js';
+import { SharedGroup } from './mqtt/shared-group.js';
 import { PgQuarantine } from './quarantine/pg-quarantine.js';
 
 /** What is running before the modules are wired. */
@@ -53,6 +54,7 @@ export class PlatformModule {
               database.abandoned,
             ),
         },
+        SharedGroup,
         MqttConsumer,
         MqttPublisher,
         MqttTransport,
@@ -82,6 +84,7 @@ export class PlatformModule {
         MqttConsumer,
         MqttPublisher,
         MqttTransport,
+        SharedGroup,
         EventBus,
       ],
     };

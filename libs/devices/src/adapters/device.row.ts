@@ -52,7 +52,8 @@ export class DeviceRow {
   session!: string | null;
 
   @Column({ name: 'presence_memory', type: 'jsonb', nullable: true })
-  memory!: PresenceMemory | null;
+  /** What was written by an earlier version lacks some of it. */
+  memory!: Partial<PresenceMemory> | null;
 
   @Column({ name: 'decommissioned_at', type: 'timestamptz', nullable: true })
   decommissionedAt!: Date | null;
@@ -81,15 +82,15 @@ export function toDevice(row: DeviceRow): Device {
       session: row.session,
       battery: row.battery,
       signalStrength: row.signalStrength,
-      memory: row.memory ?? memoryOf(row),
+      memory: { ...NOTHING_REMEMBERED, ...(row.memory ?? memoryOf(row)) },
     },
   };
 }
 
 /** Of a device that has said nothing since presence is remembered: the session it was in. */
-function memoryOf({ session, connectedSince }: DeviceRow): PresenceMemory {
-  if (session === null) return NOTHING_REMEMBERED;
+function memoryOf({ session, connectedSince }: DeviceRow): Partial<PresenceMemory> {
+  if (session === null) return {};
   const since = connectedSince?.getTime() ?? 0;
   const open = { name: session, state: 'open', since, heard: since, dated: null } as const;
-  return { ...NOTHING_REMEMBERED, sessions: [open] };
+  return { sessions: [open] };
 }

@@ -3,7 +3,7 @@ import { In, IsNull, type EntityManager } from 'typeorm';
 import { Database } from '#platform';
 import type { KeptChange, LowBattery } from '../domain/device-events.js';
 import type { Device } from '../domain/device.js';
-import type { PresenceMemory } from '../domain/presence.js';
+import type { LowBatteryNote } from '../domain/presence.js';
 import {
   PresenceRepository,
   type ChangeFilter,
@@ -14,7 +14,7 @@ import { DeviceRow, toDevice } from './device.row.js';
 import { CHANGE_COLUMNS, keepChanges, TELL_AFTER, toChange, type ChangeRecord } from './status-changes.js';
 
 /** The advisory lock of whoever looks for silent devices. */
-const SWEEP_LOCK = 0x6d71_7470; // "mqtp"
+const SWEEP_LOCK = 0x6d71_7369; // "mqsi"
 
 // Rows are locked in this order everywhere, so that two replicas can't wait for each other.
 const REFRESH_SEEN = `
@@ -35,7 +35,6 @@ const STORE = `
     connected_since = next.connected_since, session = next.session, battery = next.battery,
     signal_strength = next.signal_strength, presence_memory = next.memory,
     battery_tell_after = CASE
-      WHEN next.memory->>'lowBattery' IS NULL THEN NULL
       WHEN is_newly_low THEN ${TELL_AFTER}
       ELSE battery_tell_after
     END
@@ -77,6 +76,23 @@ const CLAIM_CHANGES = `
   )
   SELECT ${CHANGE_COLUMNS} FROM mine ORDER BY id`;
 
+// One device may be told of twice at once. Its row is looked at when nobody else changes it.
+const MARK_LOW_BATTERIES_TOLD = `
+  WITH told AS (
+    SELECT device_id, array_agg(since) AS dates FROM unnest($1::text[], $2::bigint[]) AS low (device_id, since)
+    GROUP BY device_id
+  ), changed AS (
+    SELECT id, jsonb_set(presence_memory, '{untoldLow}', coalesce((
+      SELECT jsonb_agg(low) FROM jsonb_array_elements(presence_memory->'untoldLow') AS low
+      WHERE (low->>'since')::bigint <> ALL (dates)
+    ), '[]')) AS memory
+    FROM medical_devices JOIN told USING (device_id) ORDER BY id FOR UPDATE OF medical_devices
+  )
+  UPDATE medical_devices SET
+    presence_memory = memory,
+    battery_tell_after = CASE WHEN memory->'untoldLow' <> '[]' THEN battery_tell_after END
+  FROM changed WHERE medical_devices.id = changed.id`;
+
 const CLAIM_LOW_BATTERIES = `
   WITH due AS (
     SELECT id FROM medical_devices WHERE battery_tell_after < now() LIMIT $1 FOR UPDATE SKIP LOCKED
@@ -84,7 +100,7 @@ const CLAIM_LOW_BATTERIES = `
     UPDATE medical_devices SET battery_tell_after = ${TELL_AFTER} FROM due
     WHERE medical_devices.id = due.id RETURNING medical_devices.*
   )
-  SELECT device_id, tenant, patient_id, presence_memory->'lowBattery' AS low FROM mine ORDER BY id`;
+  SELECT device_id, tenant, patient_id, presence_memory->'untoldLow' AS low FROM mine ORDER BY id`;
 
 /** A turn without a change where nobody was silent. */
 type SweepRecord = { readonly mine: boolean } & (ChangeRecord | { readonly id: null });
@@ -93,8 +109,7 @@ interface LowBatteryRecord {
   readonly device_id: string;
   readonly tenant: string;
   readonly patient_id: number;
-  /** Null where it has risen again before it was told. */
-  readonly low: PresenceMemory['lowBattery'];
+  readonly low: readonly LowBatteryNote[] | null;
 }
 
 /** Presence in `medical_devices`, its history in `device_status_changes`. */
@@ -127,7 +142,7 @@ export class PgPresenceRepository extends PresenceRepository {
         decided.flatMap(({ device, decision }) => decision.changes.map((change) => ({ device, change }))),
       );
       const lowBatteries = decided.flatMap(({ device, decision }) =>
-        lowBatteryOf(device, decision.lowBattery),
+        lowBatteriesOf(device, decision.lowBatteries),
       );
       return { changes, lowBatteries };
     });
@@ -155,7 +170,7 @@ export class PgPresenceRepository extends PresenceRepository {
     const changes = await this.database.query<ChangeRecord>(CLAIM_CHANGES, [limit]);
     const batteries = await this.database.query<LowBatteryRecord>(CLAIM_LOW_BATTERIES, [limit]);
     const lowBatteries = batteries.flatMap(({ device_id, tenant, patient_id, low }) =>
-      lowBatteryOf({ deviceId: device_id, tenant, patientId: patient_id }, low),
+      lowBatteriesOf({ deviceId: device_id, tenant, patientId: patient_id }, low ?? []),
     );
     return { changes: changes.map(toChange), lowBatteries };
   }
@@ -167,10 +182,10 @@ export class PgPresenceRepository extends PresenceRepository {
       ]);
     }
     if (lowBatteries.length > 0) {
-      await this.database.query(
-        'UPDATE medical_devices SET battery_tell_after = NULL WHERE device_id = ANY($1)',
-        [lowBatteries.map(({ deviceId }) => deviceId)],
-      );
+      await this.database.query(MARK_LOW_BATTERIES_TOLD, [
+        lowBatteries.map(({ deviceId }) => deviceId),
+        lowBatteries.map(({ since }) => since.getTime()),
+      ]);
     }
   }
 
@@ -203,14 +218,20 @@ async function store(
     battery: presence.battery,
     signal_strength: presence.signalStrength,
     memory: presence.memory,
-    is_newly_low: decision.lowBattery !== null,
+    is_newly_low: decision.lowBatteries.length > 0,
   }));
   await manager.query(STORE, [JSON.stringify(rows)]);
 }
 
-function lowBatteryOf(
+function lowBatteriesOf(
   { deviceId, tenant, patientId }: Pick<Device, 'deviceId' | 'tenant' | 'patientId'>,
-  low: PresenceMemory['lowBattery'],
+  notes: readonly LowBatteryNote[],
 ): readonly LowBattery[] {
-  return low ? [{ deviceId, tenant, patientId, battery: low.percent, since: new Date(low.since) }] : [];
+  return notes.map(({ since, percent }) => ({
+    deviceId,
+    tenant,
+    patientId,
+    battery: percent,
+    since: new Date(since),
+  }));
 }

@@ -1,6 +1,6 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { Clock, EventBus, type DomainEvent } from '#kernel';
-import { Config, errorCode, MqttConsumer, MqttTransport } from '#platform';
+import { Config, errorCode, MqttConsumer, MqttTransport, SharedGroup, type GroupHearing } from '#platform';
 import { PresenceHerald } from '../application/presence-herald.js';
 import { PresenceKeeper } from '../application/presence-keeper.js';
 
@@ -8,12 +8,15 @@ import { PresenceKeeper } from '../application/presence-keeper.js';
 const NOTE_NEW_AFTER_MS = 50;
 const NOTE_EVERY_MS = 2_000;
 const CHECKS_PER_SILENCE = 5;
-/** A message that has waited for so long to be stored: others may wait with it, and their devices are not silent. */
-const MAX_LAG_MS = 5_000;
 
 /**
  * Feeds the presence with what is seen of devices besides their status messages: data, and silence. One timer does for
  * all devices, and of several replicas one at a time looks for silent ones.
+ *
+ * That nothing has been heard of a device proves nothing while its messages may wait somewhere: in the broker, behind a
+ * long backlog or in the session of a replica that is away, or here, to be stored. So marks are sent through the broker
+ * ({@link MqttConsumer.mark}); one that has come back says that all published before it has been heard. Only what all
+ * replicas of a shared group have heard counts.
  */
 @Injectable()
 export class PresenceWatch {
@@ -22,10 +25,16 @@ export class PresenceWatch {
   private readonly online = new Set<string>();
   /** When the last data came in that devices have sent since then. */
   private sightings = new Map<string, string>();
-  private noting: Promise<void> = Promise.resolve();
+  private noting: Promise<boolean> = Promise.resolve(true);
   private noteTimer: { readonly due: number; readonly timer: NodeJS.Timeout } | undefined;
   private timer: NodeJS.Timeout | undefined;
-  private listeningSince: number | undefined;
+  /** Since when the connection stands. */
+  private listeningSince: Date | undefined;
+  /** All that was published before is known. */
+  private heardUntil = new Date(0);
+  private lastMark = new Date(0);
+  /** The silence of devices can't be told for long now, and that is in the log. */
+  private isDeaf = false;
 
   constructor(
     private readonly presence: PresenceKeeper,
@@ -33,7 +42,8 @@ export class PresenceWatch {
     private readonly config: Config,
     private readonly clock: Clock,
     private readonly consumer: MqttConsumer,
-    private readonly transport: MqttTransport,
+    private readonly group: SharedGroup,
+    transport: MqttTransport,
     bus: EventBus,
   ) {
     bus.subscribe({
@@ -47,18 +57,18 @@ export class PresenceWatch {
       handle: (events) => events.forEach((event) => this.online.delete(event.deviceId ?? '')),
     });
     consumer.onSubscribed(() => {
-      this.listeningSince = this.clock.now().getTime();
+      this.listeningSince = this.clock.now();
     });
+    transport.onMarkReached((markedAt) => void this.heard(markedAt));
     transport.onDrain(() => this.stop());
   }
 
   /** Begins to look for silent devices, and for changes that were not told of. */
   start(): void {
     const every = Math.max(100, Math.min(30_000, this.often));
-    const checkSilence = oneAtATime(() => this.checkSilence());
     const tellUntold = oneAtATime(() => this.tellUntold());
     this.timer = setInterval(() => {
-      checkSilence();
+      this.mark();
       tellUntold();
     }, every);
   }
@@ -98,44 +108,76 @@ export class PresenceWatch {
     this.noting = this.noting.then(() => this.note());
   }
 
-  private async note(): Promise<void> {
+  /** @returns whether all is noted that was seen until now. */
+  private async note(): Promise<boolean> {
     const { sightings } = this;
-    if (sightings.size === 0) return;
+    if (sightings.size === 0) return true;
     this.sightings = new Map();
     for (const deviceId of sightings.keys()) this.online.add(deviceId);
     try {
       await this.presence.noteSeen(
         new Map([...sightings].map(([deviceId, time]) => [deviceId, new Date(time)])),
       );
+      return true;
     } catch (error) {
       for (const [deviceId, time] of sightings) {
         // The next measurement of the device notes it again, and so does the next note.
         this.online.delete(deviceId);
         if (!this.sightings.has(deviceId)) this.sightings.set(deviceId, time);
       }
-      this.heardNothing();
       this.logger.warn(`Sightings not stored (${errorCode(error) ?? String(error)})`);
+      return false;
     }
   }
 
-  /** Devices are silent towards a service that does not listen: only a full silence heard counts. */
-  private async checkSilence(): Promise<void> {
+  /** Sends the next mark. Where the last has not come back, others still have to know that this replica is there. */
+  private mark(): void {
+    if (!this.consumer.status.connected) {
+      this.listeningSince = undefined;
+      return;
+    }
+    if (this.heardUntil < this.lastMark) this.checkSilence();
+    this.lastMark = this.clock.now();
+    this.consumer.mark(this.lastMark);
+  }
+
+  /** All that was published before the mark has been seen through; what was seen of devices must be noted, too. */
+  private async heard(markedAt: Date): Promise<void> {
+    clearTimeout(this.noteTimer?.timer);
+    this.startNoting();
+    if (!(await this.noting)) return;
+    this.heardUntil = markedAt;
+    this.checkSilence();
+  }
+
+  private readonly checkSilence = oneAtATime(async () => {
+    const { listeningSince: since, heardUntil: until } = this;
     const { deviceOfflineAfter } = this.config;
-    if (!this.consumer.status.connected) this.listeningSince = undefined;
-    if (this.transport.lag > Math.min(MAX_LAG_MS, this.often)) this.heardNothing();
-    const since = this.listeningSince;
-    if (since === undefined || this.clock.now().getTime() - since < deviceOfflineAfter) return;
     try {
-      await this.presence.expireSilent(deviceOfflineAfter);
+      const own = since && until > since ? { since, until } : null;
+      const heard = await this.group.hear(own, deviceOfflineAfter);
+      this.complain(heard);
+      if (!heard.hearing) return;
+      const before = new Date(heard.hearing.until.getTime() - deviceOfflineAfter);
+      if (heard.hearing.since <= before) await this.presence.expireSilent(before);
     } catch (error) {
-      this.heardNothing();
       this.logger.warn(`Silence not checked (${errorCode(error) ?? String(error)})`);
     }
-  }
+  });
 
-  /** What was heard until now could not be stored: it is as if nobody had listened. */
-  private heardNothing(): void {
-    if (this.listeningSince !== undefined) this.listeningSince = this.clock.now().getTime();
+  /** Says once that nothing has been proven for longer than a silence, and when it is over. */
+  private complain({ hearing, last }: GroupHearing): void {
+    const since = hearing?.until ?? this.listeningSince;
+    const isDeaf =
+      since !== undefined &&
+      this.clock.now().getTime() - since.getTime() > 2 * this.config.deviceOfflineAfter;
+    if (isDeaf === this.isDeaf) return;
+    this.isDeaf = isDeaf;
+    if (!isDeaf) this.logger.log('Devices are taken for silent again');
+    else {
+      const where = last === null ? 'the broker' : `the session of another replica, such as ${last}`;
+      this.logger.warn(`No device is taken for silent: its messages may wait in ${where}`);
+    }
   }
 
   private async tellUntold(): Promise<void> {

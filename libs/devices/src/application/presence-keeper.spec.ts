@@ -1,7 +1,9 @@
+import fc from 'fast-check';
 import { EventBus, type Clock, type DomainEvent } from '#kernel';
+import type { LowBattery } from '../domain/device-events.js';
 import type { Device } from '../domain/device.js';
-import { NOTHING_REMEMBERED } from '../domain/presence.js';
-import type { StatusReport } from '../domain/status-report.js';
+import { NEVER_SEEN } from '../domain/presence.fixture.js';
+import { readStatusReport, type StatusReport } from '../domain/status-report.js';
 import {
   PresenceRepository,
   type PresenceDecision,
@@ -30,12 +32,13 @@ class MemoryPresences extends PresenceRepository {
       this.devices.set(id, { ...device, presence: decision.presence });
       const { deviceId, tenant, patientId } = device;
       const owner = { deviceId, tenant, patientId };
-      const { lowBattery } = decision;
       return {
         changes: decision.changes.map((change) => ({ ...change, ...owner, id: (this.changes += 1) })),
-        lowBatteries: lowBattery
-          ? [{ ...owner, battery: lowBattery.percent, since: new Date(lowBattery.since) }]
-          : [],
+        lowBatteries: decision.lowBatteries.map(({ percent, since }) => ({
+          ...owner,
+          battery: percent,
+          since: new Date(since),
+        })),
       };
     });
     return Promise.resolve({
@@ -98,16 +101,7 @@ function house(handle: (events: readonly DomainEvent[]) => void = () => undefine
       createdAt: at(0),
       decommissionedAt: null,
       patientSince: null,
-      presence: {
-        status: 'inactive',
-        lastSeen: null,
-        lastDataAt: null,
-        connectedSince: null,
-        session: null,
-        battery: null,
-        signalStrength: null,
-        memory: NOTHING_REMEMBERED,
-      },
+      presence: NEVER_SEEN,
     });
   }
   return { presences, herald, keeper: new PresenceKeeper(presences, herald, clock), heard };
@@ -136,6 +130,16 @@ function received(
     isRepeat: false,
     ...rest,
   };
+}
+
+/** Which of a battery's charges, in percent, begin to be low. */
+function discharges(charges: readonly number[]): number[] {
+  let isLow = false;
+  return charges.filter((charge) => {
+    const begins = !isLow && charge < LIMIT;
+    if (begins || charge >= LIMIT + 5) isLow = begins;
+    return begins;
+  });
 }
 
 const kinds = (news: PresenceNews): string[] =>
@@ -193,6 +197,52 @@ describe('PresenceKeeper', () => {
     });
   });
 
+  it('tells of each discharge once, wherever batches begin and end, and again of none', async () => {
+    const reading = fc.record({
+      deviceId: fc.constantFrom('a', 'b'),
+      battery: fc.oneof(
+        fc.constant(null),
+        fc.double({ min: 0, max: 100, noNaN: true }),
+        // Around the limit, where it matters.
+        fc.integer({ min: -20, max: 70 }).map((tenths) => LIMIT + tenths / 10),
+      ),
+      isLast: fc.boolean(),
+      isTwice: fc.boolean(),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(reading, { minLength: 1, maxLength: 40 }), async (readings) => {
+        const { keeper, presences } = house();
+        const told: LowBattery[] = [];
+        let batch: ReceivedReport[] = [];
+        let batches = 0;
+        for (const [index, { deviceId, battery, isLast, isTwice }] of readings.entries()) {
+          const report = readStatusReport({ status: 'online', battery }, at(0));
+          batch.push({ deviceId, report, receivedAt: at(batches), name: `${index}`, isRepeat: false });
+          if (!isLast && index < readings.length - 1) continue;
+          told.push(...(await keeper.take(batch, LIMIT)).lowBatteries);
+          const again = batch.slice(-8).map((message) => ({ ...message, isRepeat: true }));
+          if (isTwice) told.push(...(await keeper.take(again, LIMIT)).lowBatteries);
+          batch = [];
+          batches += 1;
+        }
+        for (const deviceId of ['a', 'b']) {
+          const own = told.filter((low) => low.deviceId === deviceId);
+          const expected = discharges(
+            readings.flatMap((one) =>
+              one.deviceId === deviceId && one.battery !== null ? [one.battery] : [],
+            ),
+          );
+          expect(own.map(({ battery }) => battery)).toEqual(expected.map(Math.floor));
+          expect(new Set(own.map(({ since }) => since.getTime())).size).toBe(own.length);
+          // All of it is kept until it is noted that it has been told.
+          const kept = presences.devices.get(deviceId)?.presence.memory.untoldLow;
+          expect(kept?.map(({ since }) => since)).toEqual(own.map(({ since }) => since.getTime()));
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+
   it('looks for silent devices until there are no more, or until it is another’s turn', async () => {
     const { keeper, presences } = house();
     const change = { status: 'offline', cause: 'timeout', at: at(0), session: null, battery: null } as const;
@@ -207,10 +257,10 @@ describe('PresenceKeeper', () => {
     }));
     const full = { changes: lot, lowBatteries: [] };
     presences.silent = [full, { changes: lot.slice(1), lowBatteries: [] }, full];
-    await keeper.expireSilent(1_000);
+    await keeper.expireSilent(at(58));
     expect(presences.silent).toHaveLength(1);
     presences.silent = [full, null, full];
-    await keeper.expireSilent(1_000);
+    await keeper.expireSilent(at(58));
     expect(presences.silent).toHaveLength(1);
   });
 });

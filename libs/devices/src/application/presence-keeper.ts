@@ -6,7 +6,7 @@ import {
   havingHeard,
   report,
   seen,
-  type PresenceMemory,
+  type LowBatteryNote,
   type StatusChange,
 } from '../domain/presence.js';
 import type { StatusReport } from '../domain/status-report.js';
@@ -51,7 +51,7 @@ export class PresenceKeeper {
     return this.presences.update([...byDevice.keys()], (device) => {
       let { presence } = device;
       const changes: StatusChange[] = [];
-      let lowBattery: PresenceMemory['lowBattery'] = null;
+      const lowBatteries: LowBatteryNote[] = [];
       for (const received of byDevice.get(device.deviceId) ?? []) {
         const { name, isRepeat, receivedAt } = received;
         if (name !== null) {
@@ -62,9 +62,9 @@ export class PresenceKeeper {
         if (outcome.change) changes.push(outcome.change);
         const judged = judgeBattery(outcome.presence, batteryLimit, receivedAt);
         presence = judged.presence;
-        lowBattery = judged.lowBattery ?? lowBattery;
+        if (judged.lowBattery) lowBatteries.push(judged.lowBattery);
       }
-      return { presence, changes, lowBattery };
+      return { presence, changes, lowBatteries };
     });
   }
 
@@ -76,15 +76,14 @@ export class PresenceKeeper {
       const at = arrivals.get(device.deviceId);
       if (!at) return null;
       const { presence, change } = seen(device.presence, at);
-      return { presence, changes: change ? [change] : [], lowBattery: null };
+      return { presence, changes: change ? [change] : [], lowBatteries: [] };
     });
     this.herald.announce(news);
   }
 
-  /** Turns devices offline that have been silent for `silence` milliseconds, unless another replica is at it. */
-  async expireSilent(silence: number): Promise<void> {
+  /** Turns devices offline that were last seen before `before`, unless another replica is at it. */
+  async expireSilent(before: Date): Promise<void> {
     const now = this.clock.now();
-    const before = new Date(now.getTime() - silence);
     for (;;) {
       const news = await this.presences.expireSilent(before, now, LOT);
       if (!news) return;

@@ -1,20 +1,11 @@
 import { judgeBattery } from './battery.js';
-import { NOTHING_REMEMBERED, type Presence } from './presence.js';
+import { NEVER_SEEN } from './presence.fixture.js';
 
 const at = (second: number): Date => new Date(Date.UTC(2024, 0, 23, 10, 30, second));
 
 /** Which of the readings, a second apart, are told of. */
 function told(readings: readonly (number | null)[], limit = 20): (number | null)[] {
-  let presence: Presence = {
-    status: 'online',
-    lastSeen: null,
-    lastDataAt: null,
-    connectedSince: null,
-    session: null,
-    battery: null,
-    signalStrength: null,
-    memory: NOTHING_REMEMBERED,
-  };
+  let presence = NEVER_SEEN;
   return readings.flatMap((battery, second) => {
     const judged = judgeBattery({ ...presence, battery }, limit, at(second));
     ({ presence } = judged);

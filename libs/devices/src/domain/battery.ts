@@ -1,4 +1,4 @@
-import type { Presence, PresenceMemory } from './presence.js';
+import type { LowBatteryNote, Presence } from './presence.js';
 
 /** How many points a battery has to rise above the limit to count as charged: readings go up and down by a few. */
 const RISE = 5;
@@ -13,12 +13,18 @@ export function judgeBattery(
   presence: Presence,
   limit: number,
   at: Date,
-): { readonly presence: Presence; readonly lowBattery: PresenceMemory['lowBattery'] } {
+): { readonly presence: Presence; readonly lowBattery: LowBatteryNote | null } {
   const { battery, memory } = presence;
   if (battery === null) return { presence, lowBattery: null };
   if (!memory.lowBattery && battery < limit) {
-    const lowBattery = { since: at.getTime(), percent: battery };
-    return { presence: { ...presence, memory: { ...memory, lowBattery } }, lowBattery };
+    // What arrives together is received in one millisecond.
+    const since = Math.max(at.getTime(), (memory.lastLow ?? 0) + 1);
+    const lowBattery = { since, percent: battery };
+    const untoldLow = [...memory.untoldLow, lowBattery];
+    return {
+      presence: { ...presence, memory: { ...memory, lowBattery, lastLow: since, untoldLow } },
+      lowBattery,
+    };
   }
   if (memory.lowBattery && battery >= Math.min(100, limit + RISE))
     return { presence: { ...presence, memory: { ...memory, lowBattery: null } }, lowBattery: null };

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
-import { NOTHING_REMEMBERED, report, seen, type Presence } from './presence.js';
+import { NEVER_SEEN } from './presence.fixture.js';
+import { report, seen } from './presence.js';
 import type { StatusReport } from './status-report.js';
 
 /** What really happened in one session: what the device said, and how it ended. */
@@ -31,17 +32,6 @@ const UNNAMED = [null, null, null, null];
 const MINUTE = 60;
 const START = Date.UTC(2024, 0, 23, 10, 30);
 const at = (second: number): Date => new Date(START + second * 1_000);
-
-const NEVER_SEEN: Presence = {
-  status: 'inactive',
-  lastSeen: null,
-  lastDataAt: null,
-  connectedSince: null,
-  session: null,
-  battery: null,
-  signalStrength: null,
-  memory: NOTHING_REMEMBERED,
-};
 
 const session = (ends: readonly Session['end'][]): fc.Arbitrary<Session> =>
   fc.record({

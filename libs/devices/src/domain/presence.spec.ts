@@ -1,19 +1,9 @@
 import fc from 'fast-check';
-import { cutOff, NOTHING_REMEMBERED, report, seen, type Outcome, type Presence } from './presence.js';
+import { NEVER_SEEN } from './presence.fixture.js';
+import { cutOff, report, seen, type Outcome, type Presence } from './presence.js';
 import type { StatusReport } from './status-report.js';
 
 const at = (second: number): Date => new Date(Date.UTC(2024, 0, 23, 10, 30, 0) + second * 1_000);
-
-const NEVER_SEEN: Presence = {
-  status: 'inactive',
-  lastSeen: null,
-  lastDataAt: null,
-  connectedSince: null,
-  session: null,
-  battery: null,
-  signalStrength: null,
-  memory: NOTHING_REMEMBERED,
-};
 
 type Said = readonly [message: StatusReport | 'data', second: number];
 

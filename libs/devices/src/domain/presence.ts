@@ -41,7 +41,17 @@ export interface PresenceMemory {
   /** The last status messages, by name: a broker may deliver them again. */
   readonly heard: readonly string[];
   /** Since when its battery is low, and what it had then; null while it is not. */
-  readonly lowBattery: { readonly since: number; readonly percent: number } | null;
+  readonly lowBattery: LowBatteryNote | null;
+  /** When it last became low: no two discharges bear the same date. */
+  readonly lastLow: number | null;
+  /** Discharges that have not been told of yet. */
+  readonly untoldLow: readonly LowBatteryNote[];
+}
+
+/** A battery has become low. Times are milliseconds since 1970. */
+export interface LowBatteryNote {
+  readonly since: number;
+  readonly percent: number;
 }
 
 export const NOTHING_REMEMBERED: PresenceMemory = {
@@ -50,6 +60,8 @@ export const NOTHING_REMEMBERED: PresenceMemory = {
   ended: null,
   heard: [],
   lowBattery: null,
+  lastLow: null,
+  untoldLow: [],
 };
 
 /** A device's connection has begun or ended. */

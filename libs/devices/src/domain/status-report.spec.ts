@@ -21,7 +21,9 @@ describe('readStatusReport', () => {
   it.each([
     [{ battery: 0 }, { battery: 0 }],
     [{ battery: 100 }, { battery: 100 }],
-    [{ battery: 84.6 }, { battery: 85 }],
+    [{ battery: 84.6 }, { battery: 84 }],
+    [{ battery: 19.99 }, { battery: 19 }],
+    [{ battery: 99.9 }, { battery: 99 }],
     [
       { battery: null, session: null },
       { battery: null, session: null },

@@ -48,8 +48,9 @@ export function readStatusReport(
   return {
     status,
     session: name,
-    battery: readNumber(payload, 'battery', 0, 100),
-    signalStrength: readNumber(payload, 'signal_strength', -200, 200),
+    // Down: below a limit in whole percent it must still be below it, and only a full one is full.
+    battery: readNumber(payload, 'battery', 0, 100, Math.floor),
+    signalStrength: readNumber(payload, 'signal_strength', -200, 200, Math.round),
     dated: timestamp === undefined || timestamp === null ? null : dateOf(time, receivedAt),
     will: payload['will'] === true,
     retained,
@@ -68,6 +69,7 @@ function readNumber(
   field: string,
   low: number,
   high: number,
+  whole: (value: number) => number,
 ): number | null {
   const value = payload[field];
   if (value === undefined || value === null) return null;
@@ -75,5 +77,5 @@ function readNumber(
   if (!(value >= low && value <= high)) {
     throw new MessageRejected('value_out_of_range', `${field} is not between ${low} and ${high}.`);
   }
-  return Math.round(value);
+  return whole(value);
 }

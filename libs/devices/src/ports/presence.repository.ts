@@ -1,14 +1,14 @@
 import type { KeptChange, LowBattery } from '../domain/device-events.js';
 import type { Device } from '../domain/device.js';
-import type { Presence, PresenceMemory, StatusChange } from '../domain/presence.js';
+import type { LowBatteryNote, Presence, StatusChange } from '../domain/presence.js';
 
 /** What becomes of a device's presence. */
 export interface PresenceDecision {
   readonly presence: Presence;
   /** In their order. */
   readonly changes: readonly StatusChange[];
-  /** Set where its battery has become low just now. */
-  readonly lowBattery: PresenceMemory['lowBattery'];
+  /** Each time that its battery has become low just now. */
+  readonly lowBatteries: readonly LowBatteryNote[];
 }
 
 /** What is to be told of. It is kept, as not yet told, with what it tells of; the first to tell has some time for it. */

@@ -72,6 +72,8 @@ export abstract class Config {
   abstract readonly ingest: { readonly batchSize: number; readonly batchAge: number };
   /** Undefined: measurements are kept for ever. */
   abstract readonly readingsRetention: number | undefined;
+  /** Undefined: the history of presence is kept for ever. */
+  abstract readonly statusHistoryRetention: number | undefined;
   abstract readonly deviceOfflineAfter: number;
   /** Percent. */
   abstract readonly batteryLow: number;
@@ -222,6 +224,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     },
     ingest: { batchSize: values.INGEST_BATCH_SIZE, batchAge: values.INGEST_BATCH_AGE },
     readingsRetention: values.READINGS_RETENTION,
+    statusHistoryRetention: values.STATUS_HISTORY_RETENTION,
     deviceOfflineAfter: values.DEVICE_OFFLINE_AFTER,
     batteryLow: values.BATTERY_LOW,
     commandExpiresAfter: values.COMMAND_EXPIRES_AFTER,

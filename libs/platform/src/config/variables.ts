@@ -196,6 +196,11 @@ export const VARIABLES = {
     'age past which measurements are deleted, by whole months, at least 1d; unset: kept for ever',
     optional(retention),
   ),
+  STATUS_HISTORY_RETENTION: variable(
+    '',
+    'age past which changes of presence are deleted, but for the last of each device, at least 1d; unset: kept for ever',
+    optional(retention),
+  ),
   DEVICE_OFFLINE_AFTER: variable('5m', 'silence after which a device counts as offline', duration),
   BATTERY_LOW: variable(
     '20',

@@ -106,4 +106,27 @@ describe('AckWindow', () => {
     settle(second);
     expect(window.lag).toBe(0);
   });
+
+  it('waits for what has no answer, too, and answers it with nothing', () => {
+    const silent = window.take(null, Date.now());
+    const second = take(2);
+    settle(second);
+    expect([acknowledged, window.size]).toEqual([[], 2]);
+    settle(silent);
+    expect([acknowledged, window.size]).toEqual([[2], 0]);
+  });
+
+  it('tells when all before a message is settled, and not after the connection has ended', () => {
+    let reached = 0;
+    const first = take(1);
+    const mark = window.take(2, Date.now(), () => (reached += 1));
+    settle(mark);
+    expect(reached).toBe(0);
+    settle(first);
+    expect([reached, acknowledged]).toEqual([1, [1, 2]]);
+    const last = window.take(3, Date.now(), () => (reached += 1));
+    window.close();
+    settle(last);
+    expect(reached).toBe(1);
+  });
 });

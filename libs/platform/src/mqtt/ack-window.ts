@@ -1,8 +1,10 @@
-/** A message taken from the broker whose answer is still owed. */
+/** A message taken from the broker and not yet seen through. */
 export interface Owed {
-  /** The packet that answers it. */
-  readonly reply: number;
+  /** The packet that answers it; null: QoS 0 has no answer. */
+  readonly reply: number | null;
   readonly takenAt: number;
+  /** Hears when this one is settled, and all that came before it. */
+  readonly onReached: (() => void) | undefined;
   settled: boolean;
 }
 
@@ -19,7 +21,7 @@ export class AckWindow {
   /** @param send writes answers on the connection this window belongs to. */
   constructor(private readonly send: (replies: readonly number[]) => void) {}
 
-  /** Messages taken in and not yet acknowledged. */
+  /** Messages taken in and not yet seen through. */
   get size(): number {
     return this.owed.length - this.head;
   }
@@ -30,9 +32,14 @@ export class AckWindow {
     return oldest ? Date.now() - oldest.takenAt : 0;
   }
 
-  /** Registers a message. @returns what to {@link settle} once it is safe. */
-  take(reply: number, takenAt: number): Owed {
-    const entry: Owed = { reply, takenAt, settled: false };
+  /**
+   * Registers a message.
+   * @param reply the packet that answers it; null where none does.
+   * @param onReached hears when it is settled and all before it are, unless the connection has ended by then.
+   * @returns what to {@link settle} once it is safe.
+   */
+  take(reply: number | null, takenAt: number, onReached?: () => void): Owed {
+    const entry: Owed = { reply, takenAt, onReached, settled: false };
     if (!this.closed) this.owed.push(entry);
     return entry;
   }
@@ -59,11 +66,14 @@ export class AckWindow {
   flush(): void {
     this.flushing = false;
     const due: number[] = [];
+    const reached: (() => void)[] = [];
     for (let entry = this.owed[this.head]; entry?.settled; entry = this.owed[this.head]) {
-      due.push(entry.reply);
+      if (entry.reply !== null) due.push(entry.reply);
+      if (entry.onReached) reached.push(entry.onReached);
       this.head += 1;
     }
     if (due.length > 0) this.send(due);
+    for (const tell of reached) tell();
     if (this.head > 1_024 && this.head * 2 > this.owed.length) {
       this.owed = this.owed.slice(this.head);
       this.head = 0;

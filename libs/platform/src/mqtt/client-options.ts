@@ -9,6 +9,8 @@ import { readTlsFiles } from '../tls/tls-files.js';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const GOODBYE_MS = 1_000;
+/** How long the broker keeps the consumer's session and its messages while the service is away (MQTT 5). */
+export const SESSION_EXPIRY_SECONDS = 7 * 86_400;
 /** Seconds; what goes on while a connection is held back pings at half of it. */
 export const KEEP_ALIVE_SECONDS = 30;
 

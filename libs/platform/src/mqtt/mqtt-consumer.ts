@@ -1,6 +1,7 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { MqttClient } from 'mqtt';
 import { Config } from '../config/config.js';
+import { errorCode } from '../database/database-errors.js';
 import { HOLDER_PAUSE_MS, SessionLease } from '../database/session-lease.js';
 import {
   clientOptions,
@@ -8,15 +9,15 @@ import {
   KEEP_ALIVE_SECONDS,
   openSocket,
   sayGoodbye,
+  SESSION_EXPIRY_SECONDS,
 } from './client-options.js';
 import type { Publish } from './publish-frames.js';
 import { PublishTap } from './publish-tap.js';
+import { SharedGroup } from './shared-group.js';
 import { Standstill } from './standstill.js';
 
 const RECONNECT_MS = 1_000;
 const RESUBSCRIBE_MS = 5_000;
-/** How long the broker keeps the session and its messages while the service is away (MQTT 5: seconds). */
-const SESSION_EXPIRY_SECONDS = 7 * 86_400;
 /** MQTT 5, section 3.8.3.1: retained messages only when the subscription is new. */
 const RETAINED_IF_NEW = 1;
 
@@ -58,13 +59,20 @@ export class MqttConsumer {
   private retry: NodeJS.Timeout | undefined;
   private heldBack: NodeJS.Timeout | undefined;
   private stopped = false;
+  private joined = false;
+  /** Where marks go out and come back. A client id may hold what a topic may not. */
+  private readonly markTopic: string;
+  /** Tells marks of this connection from those that an earlier one has left in the queue. */
+  private connectionId = '';
   private readonly complaint: ConnectionComplaint;
   private readonly standstill = new Standstill(HOLDER_PAUSE_MS, () => this.doubt());
 
   constructor(
     private readonly config: Config,
     private readonly lease: SessionLease,
+    private readonly group: SharedGroup,
   ) {
+    this.markTopic = `mqtt-service/heard/${encodeURIComponent(config.mqtt.clientId)}`;
     this.complaint = new ConnectionComplaint(this.logger, config);
   }
 
@@ -80,7 +88,7 @@ export class MqttConsumer {
     this.handlers = handlers;
     this.standstill.start();
     this.lease.start((held) => {
-      if (held) this.connect();
+      if (held) void this.joinAndConnect();
       else this.disconnect();
     });
   }
@@ -96,6 +104,27 @@ export class MqttConsumer {
   /** Calls back each time the connection stands and every subscription is granted. */
   onSubscribed(listener: () => void): void {
     this.subscribedListeners.push(listener);
+  }
+
+  /**
+   * Sends a mark through the broker into the service's own session, where it lines up behind all that waits there. It tells
+   * what silence can't: that nothing is on its way any more.
+   */
+  mark(at: Date): void {
+    if (!this.client?.connected) return;
+    // QoS 0 would overtake what waits. Lost, the next one does.
+    this.client.publish(this.markTopic, `${this.connectionId}.${at.getTime()}`, { qos: 1 }, () => undefined);
+  }
+
+  /** Whether a message is a mark, of whatever connection. */
+  isMark({ topic }: Publish): boolean {
+    return topic === this.markTopic;
+  }
+
+  /** When a mark was made; null: on an earlier connection, since when others may have had the session. */
+  markedAt({ payload }: Publish): Date | null {
+    const [connectionId, at] = payload.toString().split('.');
+    return connectionId === this.connectionId ? new Date(Number(at)) : null;
   }
 
   /** Leaves what is coming with the broker; TCP makes it wait. The connection is kept alive meanwhile. */
@@ -130,6 +159,25 @@ export class MqttConsumer {
     await this.lease.stop();
   }
 
+  /** Others must know of a member before the broker deals it a share. */
+  private async joinAndConnect(): Promise<void> {
+    if (!this.joined) {
+      try {
+        await this.group.join();
+        this.joined = true;
+      } catch (error) {
+        this.logger.warn(`Not noted as a replica (${errorCode(error) ?? String(error)}); trying again`);
+      }
+      // The lease may be lost by now.
+      if (this.lease.isHeldElsewhere) return;
+      if (!this.joined || !(await this.lease.confirm())) {
+        this.connectLater();
+        return;
+      }
+    }
+    this.connect();
+  }
+
   private connect(): void {
     if (this.client || this.stopped) return;
     const { mqtt } = this.config;
@@ -145,6 +193,7 @@ export class MqttConsumer {
         properties: { receiveMaximum: mqtt.inflight, sessionExpiryInterval: SESSION_EXPIRY_SECONDS },
       }),
     };
+    this.connectionId = crypto.randomUUID();
     const client = new MqttClient(() => {
       const wire = openSocket(this.config);
       wire.on('data', () => this.standstill.check());
@@ -182,7 +231,7 @@ export class MqttConsumer {
     clearTimeout(this.retry);
     this.retry = setTimeout(() => {
       void this.lease.confirm().then((held) => {
-        if (held) this.connect();
+        if (held) void this.joinAndConnect();
         else this.connectLater();
       });
     }, RECONNECT_MS);
@@ -234,8 +283,17 @@ export class MqttConsumer {
         return;
       }
       this.leavePlain(client);
+      this.subscribeToMarks(client);
       this.granted = [...this.filters].sort();
       for (const listener of this.subscribedListeners) listener();
+    });
+  }
+
+  /** The service is of use without them, but then no silence of a device is proven. */
+  private subscribeToMarks(client: MqttClient): void {
+    client.subscribe(this.markTopic, { qos: 1 }, (error, granted) => {
+      if (this.client !== client || (!error && granted?.[0]?.qos === 1)) return;
+      this.logger.error(`Subscription refused (${this.markTopic}): without it no device is taken for silent`);
     });
   }
 

@@ -29,7 +29,7 @@ class TakenDelivery implements Delivery {
   constructor(
     publish: Publish,
     readonly deviceId: string,
-    private readonly owed: Owed | null,
+    private readonly owed: Owed,
     private readonly window: AckWindow,
     private readonly gate: IntakeGate,
   ) {
@@ -44,7 +44,7 @@ class TakenDelivery implements Delivery {
 
   ack(): void {
     if (this.done) return;
-    if (this.owed) this.window.settle(this.owed);
+    this.window.settle(this.owed);
     this.letGo();
   }
 
@@ -68,6 +68,7 @@ export class MqttTransport extends Server implements CustomTransportStrategy {
   private readonly routes: readonly Route[];
   private readonly arrived = new Map<InboundChannel, TakenDelivery[]>();
   private readonly drains: (() => Promise<void>)[] = [];
+  private readonly markListeners: ((markedAt: Date) => void)[] = [];
   private readonly gate: IntakeGate;
   private window = new AckWindow(() => undefined);
   private handingOver = false;
@@ -90,7 +91,7 @@ export class MqttTransport extends Server implements CustomTransportStrategy {
     );
   }
 
-  /** Messages taken from the broker and not yet acknowledged. */
+  /** Messages taken from the broker and not yet seen through. */
   get unacknowledged(): number {
     return this.window.size;
   }
@@ -103,6 +104,14 @@ export class MqttTransport extends Server implements CustomTransportStrategy {
   /** Adds work that must be finished before the connection may close. */
   onDrain(finish: () => Promise<void>): void {
     this.drains.push(finish);
+  }
+
+  /**
+   * Calls back when a {@link MqttConsumer.mark} has come back and all that the broker delivered before it is seen through:
+   * nothing waits any more, in the broker or here, of what devices had published when the mark was made.
+   */
+  onMarkReached(listener: (markedAt: Date) => void): void {
+    this.markListeners.push(listener);
   }
 
   /** Resolves when every handler has finished what it had begun. Stop the intake first. */
@@ -152,8 +161,17 @@ export class MqttTransport extends Server implements CustomTransportStrategy {
 
   private receive(publish: Publish): void {
     if (!this.intake) return;
+    const reply = publish.packetId === 0 ? null : publish.reply;
+    if (this.consumer.isMark(publish)) {
+      const markedAt = this.consumer.markedAt(publish);
+      const mark = this.window.take(reply, Date.now(), () => {
+        if (markedAt) for (const listener of this.markListeners) listener(markedAt);
+      });
+      this.window.settle(mark);
+      return;
+    }
     const { channel, deviceId } = this.route(publish.topic);
-    const owed = publish.packetId === 0 ? null : this.window.take(publish.reply, Date.now());
+    const owed = this.window.take(reply, Date.now());
     const delivery = new TakenDelivery(publish, deviceId, owed, this.window, this.gate);
     const waiting = this.arrived.get(channel);
     if (waiting) waiting.push(delivery);
