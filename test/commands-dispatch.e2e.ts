@@ -20,6 +20,12 @@ interface LedgerEntry {
   readonly attempts: number;
 }
 
+/** Runs the service so that it kills itself at its first command, as SIGKILL would. */
+const killedAt = (place: string): Record<string, string> => ({
+  KILL_AT: place,
+  NODE_OPTIONS: `--import ${join(process.cwd(), 'test', 'support', 'kill-at.mjs')}`,
+});
+
 /** A device's ledger, oldest first. */
 const ledgerOf = async (service: Service, deviceId: string): Promise<LedgerEntry[]> =>
   (await service.read(`/devices/${deviceId}/commands?limit=1000`)).body.data.reverse();
@@ -216,10 +222,7 @@ describeWithMosquitto('commands when something is away', () => {
     ['published', 'its record, so that nobody knows whether the broker has it', 2],
   ])('the service, killed after a command is %s and before %s', async (place, _before, times) => {
     const id = `meter_killed_${place}`;
-    const { service, devices } = await stage(id, {
-      KILL_AT: place,
-      NODE_OPTIONS: `--import ${join(process.cwd(), 'test', 'support', 'kill-at.mjs')}`,
-    });
+    const { service, devices } = await stage(id, killedAt(place));
     // Registered and heard of without a command to send, so it lives until the first.
     const next = await Service.prepare({ DATABASE_URL: database.url, ...mosquitto.env });
     await devices.online(id);
@@ -242,6 +245,59 @@ describeWithMosquitto('commands when something is away', () => {
     expect(devices.idsOf(id)).toEqual([...Array<string | undefined>(times).fill(first), further.command_id]);
     expect(ledger.map(({ attempts }) => attempts)).toEqual([place === 'stored' ? 1 : 2, 1]);
     await devices.end();
+    await Promise.all([service.remove(), next.remove()]);
+  });
+
+  it.each(['queued', 'sent', 'acknowledged', 'completed'])(
+    'the service, killed after a command is %s and before that is told: the next tells it, in order',
+    async (status) => {
+      const id = `meter_untold_${status}`;
+      const all = ['queued', 'sent', 'acknowledged', 'completed'].map((each) => `command.${each}`);
+      const { service, devices } = await stage(id, killedAt(`before command.${status}`), [
+        'acknowledged',
+        'completed',
+      ]);
+      const next = await Service.prepare({ DATABASE_URL: database.url, ...mosquitto.env });
+      const told: { id: string; type: string }[] = [];
+      const listener = await service.mqtt();
+      listener.on('message', (_topic, payload) =>
+        told.push(JSON.parse(payload.toString('utf8')) as (typeof told)[number]),
+      );
+      for (const type of all) await listener.subscribeAsync(`events/${type}/${id}`, { qos: 1 });
+      if (status !== 'queued') await online(service, devices, id);
+      // Answered or not: it dies at once, or a moment later.
+      await service.post(`/devices/${id}/command`, { command: 'identify' }).catch(() => undefined);
+      await until('it to be killed', () => service.hasEnded);
+
+      await next.launch();
+      await next.untilReady();
+      await devices.online(id);
+      await until('all to be told', () => all.every((type) => told.some((each) => each.type === type)));
+      expect([...new Set(told.map(({ type }) => type))]).toEqual(all);
+      expect(new Set(told.map((each) => each.id)).size).toBe(all.length);
+      await until('that to be noted', async () => {
+        const [row] = await database.query<{ count: string }>('SELECT count(*) FROM command_news');
+        return Number(row?.count) === 0;
+      });
+      await Promise.all([devices.end(), listener.endAsync()]);
+      await Promise.all([service.remove(), next.remove()]);
+    },
+  );
+
+  it('the service, killed before it tells the last that there is to tell: another does', async () => {
+    const id = 'meter_untold_cancelled';
+    const { service, devices } = await stage(id, killedAt('before command.cancelled'));
+    const next = await Service.start({ DATABASE_URL: database.url, ...mosquitto.env });
+    const told: string[] = [];
+    const listener = await service.mqtt();
+    listener.on('message', (topic) => told.push(topic));
+    await listener.subscribeAsync(`events/+/${id}`, { qos: 1 });
+    const { command_id } = await order(service, id);
+    const cancel = `/devices/${id}/commands/${command_id}/cancel`;
+    await expect(service.post(cancel, {})).rejects.toThrow();
+    await until('it to be told', () => told.includes(`events/command.cancelled/${id}`));
+    expect([...new Set(told)]).toEqual([`events/command.queued/${id}`, `events/command.cancelled/${id}`]);
+    await Promise.all([devices.end(), listener.endAsync()]);
     await Promise.all([service.remove(), next.remove()]);
   });
 });

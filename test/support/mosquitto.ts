@@ -106,6 +106,8 @@ export class Mosquitto {
       `persistence_location ${folder}/`,
       'max_queued_messages 1000000',
       'max_inflight_messages 1000',
+      // As it is shipped (docker/mosquitto/mosquitto.conf).
+      'set_tcp_nodelay true',
       ...more,
     ];
     writeFileSync(join(folder, 'mosquitto.conf'), `${settings.join('\n')}\n`, { mode: 0o644 });

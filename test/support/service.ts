@@ -83,6 +83,11 @@ export class Service {
     await until('the service to be ready', async () => (await this.get('/health/ready')).status === 200);
   }
 
+  /** Whether it has run and does no more. */
+  get hasEnded(): boolean {
+    return this.child !== undefined && (this.child.exitCode ?? this.child.signalCode) !== null;
+  }
+
   get pid(): number {
     return this.child?.pid ?? 0;
   }

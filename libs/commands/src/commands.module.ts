@@ -7,6 +7,7 @@ import { MqttCommandSender } from './adapters/mqtt-command-sender.js';
 import { TypeormCommandRepository } from './adapters/typeorm-command.repository.js';
 import { CommandDesk } from './application/command-desk.js';
 import { CommandDispatcher } from './application/command-dispatcher.js';
+import { CommandHerald } from './application/command-herald.js';
 import { CommandRules } from './domain/command-catalogue.js';
 import { CommandRepository } from './ports/command.repository.js';
 import { CommandSender } from './ports/command-sender.js';
@@ -45,6 +46,7 @@ export class CommandsModule implements OnApplicationBootstrap {
           useFactory: (config: Config) => new CommandRules(config.commandsAllowCustom),
         },
         CommandDispatcher,
+        CommandHerald,
         CommandDesk,
       ],
     };

@@ -13,14 +13,14 @@ import {
 } from '#platform';
 import { DeviceRegistry, isDeviceId, requireActive, requireOwnDeviceId, type DeviceIdentity } from '#devices';
 import { CommandDispatcher } from '../application/command-dispatcher.js';
-import { answered, commandEvent, commandEvents, type CommandResponse } from '../domain/command.js';
+import { CommandHerald } from '../application/command-herald.js';
+import { answered, type CommandResponse, type Entered } from '../domain/command.js';
 import { readCommandResponse } from '../domain/command-response.js';
-import { CommandRepository } from '../ports/command.repository.js';
+import { CommandRepository, type Change } from '../ports/command.repository.js';
 
-/** A response that could be read, and whose it is. */
+/** A response that could be read. */
 interface Report {
   readonly item: Received;
-  readonly owner: DeviceIdentity;
   readonly response: CommandResponse;
 }
 
@@ -28,16 +28,29 @@ interface Report {
 @Controller()
 export class CommandResponsesMqtt {
   private readonly intake: SerialIntake;
+  /** Committed, and being told of: one batch after the other. */
+  private news: number[] = [];
 
   constructor(
     private readonly commands: CommandRepository,
     private readonly dispatcher: CommandDispatcher,
+    private readonly herald: CommandHerald,
     private readonly registry: DeviceRegistry,
     private readonly inbox: Inbox,
     clock: Clock,
     transport: MqttTransport,
   ) {
-    this.intake = new SerialIntake(inbox, transport, clock, isDeviceId, (items) => this.store(items));
+    this.intake = new SerialIntake(
+      inbox,
+      transport,
+      clock,
+      isDeviceId,
+      (items) => this.store(items),
+      () => {
+        herald.noteTold(this.news);
+        this.news = [];
+      },
+    );
   }
 
   @EventPattern<string>(INBOUND.responses)
@@ -56,10 +69,9 @@ export class CommandResponsesMqtt {
       try {
         const content = parseJsonPayload(payload);
         requireOwnDeviceId(content, deviceId);
-        const owner = requireActive(known.get(deviceId));
+        requireActive(known.get(deviceId));
         reports.push({
           item,
-          owner,
           response: readCommandResponse(content, properties ? correlationDataOf(properties) : null),
         });
       } catch (error) {
@@ -67,21 +79,24 @@ export class CommandResponsesMqtt {
         rejections.set(item, error);
       }
     }
-    const events = [...(await this.enter(reports, rejections))];
+    const changes = await this.enter(reports, rejections);
+    const rejected: DomainEvent[] = [];
     for (const item of items) {
       const rejection = rejections.get(item);
-      if (rejection) events.push(await this.setAside(item, known.get(item.delivery.deviceId), rejection));
+      if (rejection) rejected.push(await this.setAside(item, known.get(item.delivery.deviceId), rejection));
     }
-    return events;
+    // Not before: what fails is tried again, and finds nothing to change then. What it has changed is told of later.
+    const { events, news } = this.herald.take(changes, known);
+    this.news.push(...news);
+    return [...events, ...rejected];
   }
 
   /** @param rejections takes up what answers no command, or another device's. */
   private async enter(
     reports: readonly Report[],
     rejections: Map<Received, MessageRejected>,
-  ): Promise<readonly DomainEvent[]> {
+  ): Promise<readonly Change[]> {
     if (reports.length === 0) return [];
-    const events: DomainEvent[] = [];
     const roomMade = new Set<string>();
     const ofCommand = new Map<string, Report[]>();
     for (const report of reports) {
@@ -92,9 +107,10 @@ export class CommandResponsesMqtt {
         new MessageRejected('invalid_payload', 'command_id is that of no command.'),
       );
     }
-    await this.commands.change({ commandIds: [...ofCommand.keys()] }, (command) => {
+    const changes = await this.commands.change({ commandIds: [...ofCommand.keys()] }, (command) => {
       let current = command;
-      for (const { item, owner, response } of ofCommand.get(command.commandId) ?? []) {
+      const entered: Entered[] = [];
+      for (const { item, response } of ofCommand.get(command.commandId) ?? []) {
         if (item.delivery.deviceId !== command.deviceId) {
           const foreign = "command_id is that of another device's command.";
           rejections.set(item, new MessageRejected('device_id_mismatch', foreign));
@@ -104,15 +120,12 @@ export class CommandResponsesMqtt {
         const step = answered(current, response, item.receivedAt);
         if (current.status === 'sent' && step.command.status !== 'sent') roomMade.add(command.deviceId);
         current = step.command;
-        events.push(...commandEvents(step, owner, item.receivedAt));
-        // Delivered before, it may have been entered by somebody who could not tell of it any more.
-        if (item.delivery.duplicate && step.entered.length === 0 && current.status === response.status)
-          events.push(commandEvent(current, response.status, owner, item.receivedAt));
+        entered.push(...step.entered);
       }
-      return current === command ? null : { command: current, entered: [] };
+      return current === command ? null : { command: current, entered };
     });
     this.dispatcher.serveSoon(roomMade);
-    return events;
+    return changes;
   }
 
   private async setAside(

@@ -1,11 +1,13 @@
 import { Injectable } from '@nestjs/common';
 import { type EntityManager, LessThan, MoreThanOrEqual } from 'typeorm';
 import { Database } from '#platform';
-import { MAX_IN_FLIGHT, type Command, type Step } from '../domain/command.js';
+import { MAX_IN_FLIGHT, type Command, type CommandStatus, type Step } from '../domain/command.js';
 import {
   CLAIM_LEASE_MS,
   CommandRepository,
+  type Change,
   type NewCommand,
+  type News,
   type Selection,
 } from '../ports/command.repository.js';
 import { COMMAND_COLUMNS, CommandRow, toCommand } from './command.row.js';
@@ -18,16 +20,16 @@ const QUEUE_LOCK = 0x636d_6473; // "cmds"
 /** In nobody's hands. */
 const FREE = '(c.claimed_until IS NULL OR c.claimed_until < now())';
 
-// Ids are given out in the order in which commands of a device become visible: otherwise one could be sent before another
-// of a smaller id, which is still being committed.
+/** When others may tell of what is kept now: telling takes as long as the broker does. */
+const TELL_WITHIN = '10 seconds';
+const TELL_AFTER = `now() + INTERVAL '${TELL_WITHIN}'`;
+/** What has not been told of after that is told together with what follows it, so that the order is kept. */
+const LATE_AFTER = '1 second';
+
 const INSERT = `
-  WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(${QUEUE_LOCK}, hashtext($2::text)))
-  INSERT INTO device_commands AS c
-    (command_id, device_id, command, parameters, status, created_by, created_at, expires_at, idempotency_key, request_digest)
-  SELECT $1::uuid, $2::text, $3::text, $4::jsonb, 'queued', $5::text, $6::timestamptz, $7::timestamptz, $8::text, $9::text
-  FROM turn
-  ON CONFLICT (device_id, created_by, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-  RETURNING ${COMMAND_COLUMNS}`;
+  SELECT entered_id AS id, taken_until AS "claimedUntil", news_id AS news FROM command_enter(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, INTERVAL '${CLAIM_LEASE_MS} milliseconds', ${MAX_IN_FLIGHT},
+    INTERVAL '${TELL_WITHIN}')`;
 
 const FIND = `SELECT ${COMMAND_COLUMNS} FROM device_commands c WHERE command_id = $2 AND device_id = $1`;
 const EARLIER = `
@@ -78,40 +80,118 @@ const TO_SERVE = `
   SELECT DISTINCT c.device_id FROM device_commands c JOIN medical_devices d USING (device_id)
   WHERE c.status = 'queued' AND c.expires_at > $1 AND ${FREE} AND d.status = 'online'`;
 
-const STORE = `
-  UPDATE device_commands c
-  SET status = n.status, sent_at = n.sent_at, acknowledged_at = n.acknowledged_at, completed_at = n.completed_at,
-      result = n.result, error = n.error, late_response = n.late_response, claimed_until = n.claimed_until,
-      claimed_by = CASE WHEN n.claimed_until IS NULL THEN NULL ELSE c.claimed_by END
-  FROM unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::jsonb[], $7::text[],
-              $8::text[], $9::timestamptz[])
-       AS n (id, status, sent_at, acknowledged_at, completed_at, result, error, late_response, claimed_until)
-  WHERE c.id = n.id`;
-const SETTLE = `
-  WITH stored AS (${STORE} AND c.status = 'queued' AND c.claimed_by = $10::uuid RETURNING c.command_id)
-  SELECT command_id FROM stored`;
+// What has been entered is kept as news in the same statement, in the order of the statuses.
+const storeWhere = (condition: string): string => `
+  WITH stored AS (
+    UPDATE device_commands c
+    SET status = n.status, sent_at = n.sent_at, acknowledged_at = n.acknowledged_at, completed_at = n.completed_at,
+        result = n.result, error = n.error, late_response = n.late_response, claimed_until = n.claimed_until,
+        claimed_by = CASE WHEN n.claimed_until IS NULL THEN NULL ELSE c.claimed_by END
+    FROM unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::jsonb[], $7::text[],
+                $8::text[], $9::timestamptz[])
+         AS n (id, status, sent_at, acknowledged_at, completed_at, result, error, late_response, claimed_until)
+    WHERE c.id = n.id AND ${condition}
+    RETURNING c.id, c.command_id
+  ), kept AS (
+    INSERT INTO command_news (command_id, status, at, tell_after)
+    SELECT stored.command_id, entered.status, entered.at, ${TELL_AFTER}
+    FROM unnest($10::bigint[], $11::text[], $12::timestamptz[]) WITH ORDINALITY AS entered (id, status, at, place)
+      JOIN stored USING (id)
+    ORDER BY place
+    RETURNING id, command_id, status, at
+  ), news AS (
+    SELECT * FROM kept
+    UNION ALL
+    SELECT id, command_id, status, at FROM command_news WHERE command_id = ANY (ARRAY(SELECT command_id FROM stored))
+      AND tell_after < ${TELL_AFTER} - INTERVAL '${LATE_AFTER}'
+  )
+  SELECT stored.id, news.id AS news, news.status, news.at
+  FROM stored LEFT JOIN news USING (command_id) ORDER BY news.id`;
+const STORE = storeWhere('true');
+const SETTLE = storeWhere(`c.status = 'queued' AND c.claimed_by = $13::uuid`);
 
-/** The ledger in `device_commands`. */
+const CLAIM_UNTOLD = `
+  WITH due AS (
+    SELECT id FROM command_news WHERE tell_after < now() AND id <> ALL ($2::bigint[])
+    ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+  ), mine AS (
+    UPDATE command_news SET tell_after = ${TELL_AFTER} FROM due
+    WHERE command_news.id = due.id RETURNING command_news.*
+  )
+  SELECT mine.id AS news, mine.status AS entered, mine.at, ${COMMAND_COLUMNS}
+  FROM mine JOIN device_commands c USING (command_id) ORDER BY mine.id`;
+// Remembered after the database has died, they are told again: nobody waits until that is on disk.
+const MARK_TOLD = `
+  WITH unhurried AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+  DELETE FROM command_news USING unhurried WHERE id = ANY ($1::bigint[])`;
+
+/** What nobody has done anything about. */
+const UNTOUCHED = {
+  status: 'queued',
+  sentAt: null,
+  acknowledgedAt: null,
+  completedAt: null,
+  result: null,
+  error: null,
+  lateResponse: null,
+} as const;
+
+/** BIGINT arrives as text. */
+interface EnteredRow {
+  readonly id: string;
+  readonly claimedUntil: Date | null;
+  readonly news: string;
+}
+
+/** One for each of its news, or one without. */
+type StoredRow = { readonly id: string } & (
+  | { readonly news: string; readonly status: CommandStatus; readonly at: Date }
+  | { readonly news: null; readonly status: null; readonly at: null }
+);
+
+type UntoldRow = CommandRow & { readonly news: string; readonly entered: CommandStatus; readonly at: Date };
+
+/** The ledger in `device_commands`, and what is to be told of it in `command_news`. */
 @Injectable()
 export class TypeormCommandRepository extends CommandRepository {
   constructor(private readonly database: Database) {
     super();
   }
 
-  async insert(command: NewCommand): Promise<{ command: Command; earlier: string | null }> {
-    const { deviceId, createdBy, idempotency } = command;
-    const [inserted] = await this.database.query<CommandRow>(INSERT, [
-      command.commandId,
-      deviceId,
-      command.command,
-      JSON.stringify(command.parameters),
-      createdBy,
-      command.createdAt,
-      command.expiresAt,
-      idempotency?.key ?? null,
-      idempotency?.digest ?? null,
-    ]);
-    if (inserted) return { command: toCommand(inserted), earlier: null };
+  async insert(
+    command: NewCommand,
+    claim: string | null,
+  ): Promise<{ change: Change; earlier: string | null }> {
+    const { idempotency, ...order } = command;
+    const { deviceId, createdBy, createdAt: at } = order;
+    const [inserted] = await this.database.run<EnteredRow>({
+      name: 'command-enter',
+      text: INSERT,
+      values: [
+        QUEUE_LOCK,
+        order.commandId,
+        deviceId,
+        order.command,
+        JSON.stringify(order.parameters),
+        createdBy,
+        at,
+        order.expiresAt,
+        idempotency?.key ?? null,
+        idempotency?.digest ?? null,
+        claim,
+      ],
+    });
+    if (inserted) {
+      const { id, claimedUntil, news } = inserted;
+      const taken = { id: Number(id), attempts: claimedUntil ? 1 : 0, claimedUntil };
+      return {
+        change: {
+          command: { ...UNTOUCHED, ...order, ...taken },
+          news: [{ id: Number(news), status: 'queued', at }],
+        },
+        earlier: null,
+      };
+    }
     const [row] = await this.database.query<CommandRow & { digest: string }>(EARLIER, [
       deviceId,
       createdBy,
@@ -119,7 +199,7 @@ export class TypeormCommandRepository extends CommandRepository {
     ]);
     if (!row) throw new Error('a command that was in the way is gone');
     const { digest, ...earlier } = row;
-    return { command: toCommand(earlier), earlier: digest };
+    return { change: { command: toCommand(earlier), news: [] }, earlier: digest };
   }
 
   async find(deviceId: string, commandId: string): Promise<Command | null> {
@@ -144,15 +224,13 @@ export class TypeormCommandRepository extends CommandRepository {
     return rows.map(toCommand);
   }
 
-  async change(selection: Selection, change: (command: Command) => Step | null): Promise<readonly Step[]> {
+  async change(selection: Selection, change: (command: Command) => Step | null): Promise<readonly Change[]> {
     return this.database.repository(CommandRow).manager.transaction(async (manager) => {
       const steps = (await select(manager, selection))
         .map((row) => change(toCommand(row)))
         .filter((step) => step !== null);
-      if (steps.length > 0) {
-        await manager.query(STORE, columnsOf(steps.map(({ command }) => command)));
-      }
-      return steps;
+      if (steps.length === 0) return [];
+      return changesOf(steps, await manager.query<StoredRow[]>(STORE, columnsOf(steps)));
     });
   }
 
@@ -161,10 +239,9 @@ export class TypeormCommandRepository extends CommandRepository {
     return rows.map(toCommand);
   }
 
-  async settle(claim: string, steps: readonly Step[]): Promise<readonly string[]> {
-    const columns = columnsOf(steps.map(({ command }) => command));
-    const rows = await this.database.query<{ command_id: string }>(SETTLE, [...columns, claim]);
-    return rows.map((row) => row.command_id);
+  async settle(claim: string, steps: readonly Step[]): Promise<readonly Change[]> {
+    const rows = await this.database.run<StoredRow>({ text: SETTLE, values: [...columnsOf(steps), claim] });
+    return changesOf(steps, rows);
   }
 
   async renew(claims: readonly string[]): Promise<void> {
@@ -173,6 +250,18 @@ export class TypeormCommandRepository extends CommandRepository {
 
   async release(claim: string): Promise<void> {
     await this.database.query(RELEASE, [claim]);
+  }
+
+  async claimUntold(limit: number, except: readonly number[]): Promise<readonly Change[]> {
+    const rows = await this.database.query<UntoldRow>(CLAIM_UNTOLD, [limit, except]);
+    return rows.map(({ news, entered, at, ...row }) => ({
+      command: toCommand(row),
+      news: [{ id: Number(news), status: entered, at }],
+    }));
+  }
+
+  async markTold(news: readonly number[]): Promise<void> {
+    await this.database.run({ text: MARK_TOLD, values: [news] });
   }
 
   async devicesToServe(now: Date): Promise<readonly string[]> {
@@ -204,9 +293,12 @@ async function select(manager: EntityManager, selection: Selection): Promise<rea
   ]);
 }
 
-/** Parameters of STORE. */
-function columnsOf(commands: readonly Command[]): unknown[] {
-  const column = <T>(of: (command: Command) => T): T[] => commands.map(of);
+/** The parameters of {@link storeWhere}. */
+function columnsOf(steps: readonly Step[]): unknown[] {
+  const column = <T>(of: (command: Command) => T): T[] => steps.map(({ command }) => of(command));
+  const entered = steps.flatMap(({ command, entered: all }) =>
+    all.map((each) => ({ id: command.id, ...each })),
+  );
   return [
     column(({ id }) => id),
     column(({ status }) => status),
@@ -217,5 +309,22 @@ function columnsOf(commands: readonly Command[]): unknown[] {
     column(({ error }) => error),
     column(({ lateResponse }) => lateResponse),
     column(({ claimedUntil }) => claimedUntil),
+    entered.map(({ id }) => id),
+    entered.map(({ status }) => status),
+    entered.map(({ at }) => at),
   ];
+}
+
+/** Those of the steps that were stored. */
+function changesOf(steps: readonly Step[], rows: readonly StoredRow[]): readonly Change[] {
+  const stored = new Map<number, News[]>();
+  for (const { id, news, status, at } of rows) {
+    const all = stored.get(Number(id)) ?? [];
+    if (news !== null) all.push({ id: Number(news), status, at });
+    stored.set(Number(id), all);
+  }
+  return steps.flatMap(({ command }) => {
+    const news = stored.get(command.id);
+    return news ? [{ command, news }] : [];
+  });
 }

@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
-import { Clock, DomainError, EventBus, type Principal } from '#kernel';
+import { Clock, DomainError, type Principal } from '#kernel';
 import { DeviceRegistry, requireInService, shownSince } from '#devices';
-import { cancelled, commandEvents, type Command } from '../domain/command.js';
+import { cancelled, type Command } from '../domain/command.js';
 import { CommandRules } from '../domain/command-catalogue.js';
 import { CommandRepository, type Idempotency } from '../ports/command.repository.js';
 import { CommandDispatcher } from './command-dispatcher.js';
+import { CommandHerald } from './command-herald.js';
 
 /** What someone wants a device to do. */
 export interface CommandOrder {
@@ -30,7 +31,7 @@ export class CommandDesk {
     private readonly commands: CommandRepository,
     private readonly dispatcher: CommandDispatcher,
     private readonly rules: CommandRules,
-    private readonly bus: EventBus,
+    private readonly herald: CommandHerald,
     private readonly clock: Clock,
   ) {}
 
@@ -43,39 +44,38 @@ export class CommandDesk {
    */
   async order(order: CommandOrder, caller: Principal): Promise<Command> {
     const { deviceId, idempotencyKey } = order;
-    const device = await this.registry.get(deviceId, caller);
+    const device = await this.registry.identity(deviceId, caller);
     requireInService(device);
     this.rules.check(device.type, order.command, order.parameters);
     const now = this.clock.now();
     const idempotency: Idempotency | null =
       idempotencyKey === null ? null : { key: idempotencyKey, digest: digestOf(order) };
-    const { command, earlier } = await this.commands.insert({
-      commandId: crypto.randomUUID(),
-      deviceId,
-      command: order.command,
-      parameters: order.parameters,
-      createdBy: caller.subject,
-      createdAt: now,
-      expiresAt: new Date(now.getTime() + order.expiresIn),
-      idempotency,
-    });
-    if (earlier === null) {
-      this.bus.announce(commandEvents({ command, entered: ['queued'] }, device, now));
-    } else if (earlier !== idempotency?.digest) {
+    const entered = await this.dispatcher.enter(
+      {
+        commandId: crypto.randomUUID(),
+        deviceId,
+        command: order.command,
+        parameters: order.parameters,
+        createdBy: caller.subject,
+        createdAt: now,
+        expiresAt: new Date(now.getTime() + order.expiresIn),
+        idempotency,
+      },
+      new Map([[deviceId, device]]),
+    );
+    const { command, earlier } = entered;
+    if (earlier !== null && earlier !== idempotency?.digest) {
       throw new DomainError(
         'unprocessable',
         'idempotency_key_reused',
         'This Idempotency-Key was used for another order.',
       );
     }
-    // Asked whether or not the device was online: it may have come just now, and then nobody else has seen this order.
     const waited = new AbortController();
-    await Promise.race([
-      this.dispatcher.serve([deviceId]),
-      sleep(ANSWER_WITHIN_MS, undefined, { signal: waited.signal }).catch(() => undefined),
-    ]);
+    const late = sleep(ANSWER_WITHIN_MS, null, { signal: waited.signal }).catch(() => null);
+    const served = await Promise.race([entered.served, late]);
     waited.abort();
-    return (await this.commands.find(deviceId, command.commandId)) ?? command;
+    return served ?? (await this.commands.find(deviceId, command.commandId)) ?? command;
   }
 
   /** @throws DomainError not_found/device_not_found or not_found/command_not_found */
@@ -105,12 +105,12 @@ export class CommandDesk {
     const device = await this.registry.get(deviceId, caller);
     const since = shownSince(device, caller);
     const now = this.clock.now();
-    const [step] = await this.commands.change({ commandIds: [commandId] }, (command) =>
+    const [change] = await this.commands.change({ commandIds: [commandId] }, (command) =>
       command.deviceId === deviceId && isShown(command, since) ? cancelled(command, now) : null,
     );
-    if (!step) return commandNotFound(commandId);
-    this.bus.announce(commandEvents(step, device, now));
-    return step.command;
+    if (!change) return commandNotFound(commandId);
+    this.herald.announce([change], new Map([[deviceId, device]]));
+    return change.command;
   }
 }
 

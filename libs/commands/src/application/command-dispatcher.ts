@@ -1,10 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable, Logger } from '@nestjs/common';
-import { Clock, EventBus, NOBODYS, type DomainEvent } from '#kernel';
-import { DeviceRegistry } from '#devices';
-import { cancelled, commandEvents, expired, sent, type Command, type Step } from '../domain/command.js';
-import { CLAIM_LEASE_MS, CommandRepository } from '../ports/command.repository.js';
+import { Clock, EventBus } from '#kernel';
+import { cancelled, expired, sent, type Command } from '../domain/command.js';
+import {
+  CLAIM_LEASE_MS,
+  CommandRepository,
+  type Change,
+  type NewCommand,
+} from '../ports/command.repository.js';
 import { CommandSender } from '../ports/command-sender.js';
+import { CommandHerald, type Owners } from './command-herald.js';
 import { ServingLine } from './serving-line.js';
 
 /** Devices served together: each may get as many commands as may be in flight. */
@@ -16,6 +21,15 @@ const RETRY_MS = 200;
 const SOON_MS = 20;
 /** Of its time, the share that looking for what was overlooked may take. */
 const SWEEP_SHARE = 0.05;
+
+/** An order that stands in the ledger. */
+export interface EnteredOrder {
+  readonly command: Command;
+  /** The digest it was entered with, where that was done before. */
+  readonly earlier: string | null;
+  /** Settles when it has been tried to send it: what it has become, where that is known. Never rejects. */
+  readonly served: Promise<Command | null>;
+}
 
 /**
  * Brings queued commands to devices that are there, in their order, and ends those whose time is over.
@@ -40,9 +54,9 @@ export class CommandDispatcher {
   constructor(
     private readonly commands: CommandRepository,
     private readonly sender: CommandSender,
-    private readonly registry: DeviceRegistry,
-    private readonly bus: EventBus,
+    private readonly herald: CommandHerald,
     private readonly clock: Clock,
+    bus: EventBus,
   ) {
     this.line = new ServingLine(DEVICES_A_ROUND, ROUNDS, (deviceIds) => this.serveTogether(deviceIds));
     bus.subscribe({
@@ -59,6 +73,32 @@ export class CommandDispatcher {
       },
     });
     sender.onAvailable(() => void this.sweep());
+  }
+
+  /**
+   * Enters an order into the ledger, taken up already where the device is there and nothing is before it, and sends it.
+   * @param owners knows whose the device is.
+   * @throws what the ledger says.
+   */
+  async enter(order: NewCommand, owners: Owners): Promise<EnteredOrder> {
+    const { deviceId } = order;
+    const claim = crypto.randomUUID();
+    const lapses = performance.now() + CLAIM_LEASE_MS;
+    const end = this.sender.available ? this.line.begin(deviceId) : null;
+    try {
+      const { change, earlier } = await this.commands.insert(order, end && claim);
+      this.herald.announce([change], owners);
+      const { command } = change;
+      if (end && command.claimedUntil && earlier === null && performance.now() < lapses) {
+        return { command, earlier, served: this.sendTaken(claim, command, owners).finally(end) };
+      }
+      end?.();
+      // Asked whether or not the device was online: it may have come just now, and then nobody else has seen this order.
+      return { command, earlier, served: this.serve([deviceId]).then(() => null) };
+    } catch (error) {
+      end?.();
+      throw error;
+    }
   }
 
   /** Sends what is queued for devices that are online. Never rejects: what could not be sent stays queued. */
@@ -84,6 +124,8 @@ export class CommandDispatcher {
       this.claims.size > 0 ? this.commands.renew([...this.claims]) : Promise.resolve(),
     );
     await this.expire();
+    // Not waited for: a broker that has fallen silent may take long to be told.
+    if (this.sender.available) void this.quietly(() => this.herald.catchUp());
     // After a crash, or where the database was away in the wrong moment; what is sent as a rule does not wait for it.
     if (performance.now() < this.sweepDue) return;
     const begun = performance.now();
@@ -97,11 +139,7 @@ export class CommandDispatcher {
     this.stopping.abort();
     clearTimeout(this.soonTimer);
     await this.line.close();
-  }
-
-  /** Tells of what became of commands. */
-  async tell(steps: readonly Step[], at: Date): Promise<void> {
-    this.bus.announce(await this.eventsOf(steps, at));
+    await this.herald.flush();
   }
 
   private async sweep(): Promise<void> {
@@ -116,10 +154,10 @@ export class CommandDispatcher {
     await this.quietly(async () => {
       for (;;) {
         const now = this.clock.now();
-        const steps = await this.commands.change({ overAt: now }, (command) => expired(command, now));
-        if (steps.length === 0) return;
-        await this.tell(steps, now);
-        this.serveSoon(steps.map(({ command }) => command.deviceId));
+        const changes = await this.commands.change({ overAt: now }, (command) => expired(command, now));
+        if (changes.length === 0) return;
+        this.herald.announce(changes);
+        this.serveSoon(changes.map(({ command }) => command.deviceId));
       }
     });
   }
@@ -128,8 +166,7 @@ export class CommandDispatcher {
   private async cancelUndeliverable(): Promise<void> {
     await this.quietly(async () => {
       const now = this.clock.now();
-      const steps = await this.commands.change('undeliverable', (command) => cancelled(command, now));
-      await this.tell(steps, now);
+      this.herald.announce(await this.commands.change('undeliverable', (command) => cancelled(command, now)));
     });
   }
 
@@ -141,42 +178,58 @@ export class CommandDispatcher {
       const commands = await this.commands.claim(claim, deviceIds, now);
       // Whoever stood still for so long is no longer the one to send them.
       if (commands.length === 0 || performance.now() >= lapses) return;
-      this.claims.add(claim);
-      try {
-        await this.send(claim, commands, now);
-      } finally {
-        this.claims.delete(claim);
-      }
+      await this.send(claim, commands);
     });
   }
 
-  private async send(claim: string, commands: readonly Command[], now: Date): Promise<void> {
-    const taken = await this.sender.send(commands, now).catch(() => commands.map(() => false));
-    const out = commands.filter((_command, index) => taken[index]);
-    await this.record(claim, out);
-    if (out.length < commands.length) {
-      await this.commands.release(claim);
-      throw new Error('the broker did not take all of them');
+  /** Sends a command that is taken up. @returns what it has become; null where that is not known. */
+  private async sendTaken(claim: string, command: Command, owners: Owners): Promise<Command | null> {
+    let changes: readonly Change[] = [];
+    await this.quietly(async () => {
+      changes = await this.send(claim, [command], owners);
+    });
+    return changes[0]?.command ?? null;
+  }
+
+  /** @param owners looked up unless given. @throws where the broker did not take all of them. */
+  private async send(
+    claim: string,
+    commands: readonly Command[],
+    owners?: Owners,
+  ): Promise<readonly Change[]> {
+    this.claims.add(claim);
+    try {
+      const taken = await this.sender.send(commands, this.clock.now()).catch(() => commands.map(() => false));
+      const out = commands.filter((_command, index) => taken[index]);
+      const changes = await this.record(claim, out);
+      this.herald.announce(changes, owners);
+      if (out.length < commands.length) {
+        await this.commands.release(claim);
+        throw new Error('the broker did not take all of them');
+      }
+      this.lastProblem = '';
+      // Whoever found the queue taken up has left to us what came in meanwhile.
+      this.serveSoon(out.map(({ deviceId }) => deviceId));
+      return changes;
+    } finally {
+      this.claims.delete(claim);
     }
-    this.lastProblem = '';
-    // Whoever found the queue taken up has left to us what came in meanwhile.
-    this.serveSoon(out.map(({ deviceId }) => deviceId));
   }
 
   /** The broker has them: that must get into the ledger, or they would be sent again. */
-  private async record(claim: string, commands: readonly Command[]): Promise<void> {
-    if (commands.length === 0) return;
+  private async record(claim: string, commands: readonly Command[]): Promise<readonly Change[]> {
+    if (commands.length === 0) return [];
     const at = this.clock.now();
     const steps = commands.map((command) => sent(command, at)).filter((step) => step !== null);
-    const stored = new Set(await this.insist(() => this.commands.settle(claim, steps)));
+    const settled = await this.insist(() => this.commands.settle(claim, steps));
+    const stored = new Set(settled.map(({ command }) => command.commandId));
     // Answered, or at their end, before this was known.
     const commandIds = commands.map(({ commandId }) => commandId).filter((id) => !stored.has(id));
-    const others =
-      commandIds.length === 0
-        ? []
-        : await this.insist(() => this.commands.change({ commandIds }, (command) => sent(command, at)));
-    const told = [...steps.filter(({ command }) => stored.has(command.commandId)), ...others];
-    await this.insist(() => this.tell(told, at));
+    if (commandIds.length === 0) return settled;
+    const others = await this.insist(() =>
+      this.commands.change({ commandIds }, (command) => sent(command, at)),
+    );
+    return [...settled, ...others];
   }
 
   /** Repeats work while the database is away; not once the service is to stop. */
@@ -190,12 +243,6 @@ export class CommandDispatcher {
       }
       await sleep(RETRY_MS, undefined, { signal: this.stopping.signal }).catch(() => undefined);
     }
-  }
-
-  private async eventsOf(steps: readonly Step[], at: Date): Promise<readonly DomainEvent[]> {
-    if (steps.length === 0) return [];
-    const owners = await this.registry.identify(steps.map(({ command }) => command.deviceId));
-    return steps.flatMap((step) => commandEvents(step, owners.get(step.command.deviceId) ?? NOBODYS, at));
   }
 
   private async quietly(work: () => Promise<void>): Promise<void> {

@@ -49,6 +49,32 @@ describe('ServingLine', () => {
     await second;
   });
 
+  it('lets somebody serve a device on their own, where nobody is at it and there is room', async () => {
+    const { line, rounds, served } = stage(1, 2);
+    const end = line.begin('a');
+    expect(line.begin('a')).toBeNull();
+    const again = line.add(['a']);
+    const others = line.add(['b', 'c']);
+    expect(served()).toEqual([['b']]);
+    expect(line.begin('d')).toBeNull();
+    rounds[0]?.end();
+    await settle();
+    expect(served()).toEqual([['b'], ['c']]);
+    end?.();
+    expect(served()).toEqual([['b'], ['c'], ['a']]);
+    rounds[1]?.end();
+    rounds[2]?.end();
+    await Promise.all([again, others]);
+
+    const last = line.begin('a');
+    let closed = false;
+    const closing = line.close().then(() => (closed = true));
+    await settle();
+    expect({ closed, begun: line.begin('b') }).toEqual({ closed: false, begun: null });
+    last?.();
+    await closing;
+  });
+
   it('begins nothing more once closed, and waits for what has begun', async () => {
     const { line, rounds, served } = stage(1, 1);
     const all = line.add(['a', 'b']);

@@ -28,8 +28,27 @@ export class ServingLine {
   async add(deviceIds: Iterable<string>): Promise<void> {
     if (this.closed) return;
     const turns = new Set([...deviceIds].map((deviceId) => this.turnOf(deviceId)));
-    this.begin();
+    this.beginRounds();
     await Promise.all([...turns].map(({ served }) => served));
+  }
+
+  /**
+   * Begins a round of one device at once, for somebody who serves it on their own.
+   * @returns ends it, once; null where somebody is at the device or waits for it, or enough is under way.
+   */
+  begin(deviceId: string): (() => void) | null {
+    const isFree = !this.busy.has(deviceId) && !this.waiting.has(deviceId);
+    if (this.closed || !isFree || this.rounds.size >= this.concurrency) return null;
+    this.busy.add(deviceId);
+    let end = (): void => undefined;
+    const round = new Promise<void>((resolve) => (end = resolve));
+    this.rounds.add(round);
+    return () => {
+      this.busy.delete(deviceId);
+      this.rounds.delete(round);
+      end();
+      this.beginRounds();
+    };
   }
 
   /** Begins nothing more. Resolves when what has begun is done. */
@@ -50,7 +69,7 @@ export class ServingLine {
     return turn;
   }
 
-  private begin(): void {
+  private beginRounds(): void {
     while (this.rounds.size < this.concurrency) {
       const next = new Map<string, Turn>();
       for (const [deviceId, turn] of this.waiting) {
@@ -66,7 +85,7 @@ export class ServingLine {
       this.rounds.add(round);
       void round.then(() => {
         this.rounds.delete(round);
-        this.begin();
+        this.beginRounds();
       });
     }
   }

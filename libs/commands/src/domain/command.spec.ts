@@ -4,7 +4,7 @@ import {
   answered,
   cancelled,
   COMMAND_STATUSES,
-  commandEvents,
+  commandEvent,
   expired,
   sent,
   type Command,
@@ -40,6 +40,9 @@ function response(status: CommandResponse['status'], result: unknown = null): Co
   return { commandId: QUEUED.commandId, status, result, error: status === 'failed' ? 'no battery' : null };
 }
 
+/** The statuses a step went through. */
+const statuses = (step: Step | null): CommandStatus[] => (step?.entered ?? []).map(({ status }) => status);
+
 /** What a step made; the command itself where there was none. */
 const after = (command: Command, step: Step | null): Command => step?.command ?? command;
 
@@ -48,12 +51,12 @@ describe('a command', () => {
     const out = sent({ ...QUEUED, claimedUntil: at(2) }, at(1));
     expect(out).toMatchObject({
       command: { status: 'sent', sentAt: at(1), acknowledgedAt: null, claimedUntil: null },
-      entered: ['sent'],
+      entered: [{ status: 'sent', at: at(1) }],
     });
     const known = answered(after(QUEUED, out), response('acknowledged'), at(2));
     expect(known).toMatchObject({
       command: { status: 'acknowledged', acknowledgedAt: at(2), completedAt: null },
-      entered: ['acknowledged'],
+      entered: [{ status: 'acknowledged', at: at(2) }],
     });
     const done = answered(known.command, response('completed', { started: true }), at(3));
     expect(done).toMatchObject({
@@ -65,7 +68,7 @@ describe('a command', () => {
         result: { started: true },
         lateResponse: null,
       },
-      entered: ['completed'],
+      entered: [{ status: 'completed', at: at(3) }],
     });
   });
 
@@ -85,7 +88,7 @@ describe('a command', () => {
     ['cancelled', 'completed', 'cancelled', []],
   ])('that is %s and answered with %s is %s', (status, answer, then, entered) => {
     const step = answered({ ...QUEUED, status }, response(answer), at(5));
-    expect({ then: step.command.status, entered: step.entered }).toEqual({ then, entered });
+    expect({ then: step.command.status, entered: statuses(step) }).toEqual({ then, entered });
   });
 
   it.each<CommandStatus>(['expired', 'cancelled'])(
@@ -110,9 +113,9 @@ describe('a command', () => {
     const late = answered(out, response('completed'), at(EXPIRY));
     expect(late).toMatchObject({
       command: { status: 'expired', lateResponse: 'completed', completedAt: at(EXPIRY) },
-      entered: ['expired'],
+      entered: [{ status: 'expired', at: at(EXPIRY) }],
     });
-    expect(answered(out, response('completed'), at(EXPIRY - 1)).entered).toEqual(['completed']);
+    expect(statuses(answered(out, response('completed'), at(EXPIRY - 1)))).toEqual(['completed']);
   });
 
   it('was sent when it is answered: the record of the sending, if it comes after that, changes nothing', () => {
@@ -149,7 +152,7 @@ describe('a command', () => {
     expect(() => cancelled(claimed, at(1))).toThrow(notCancellable);
     expect(cancelled(claimed, at(2))).toMatchObject({
       command: { status: 'cancelled', claimedUntil: null },
-      entered: ['cancelled'],
+      entered: [{ status: 'cancelled', at: at(2) }],
     });
   });
 
@@ -211,7 +214,7 @@ describe('a command', () => {
             );
           }
           command = after(before, step);
-          told.push(...(step?.entered ?? []));
+          told.push(...statuses(step));
           expect(command.status).toBe(expectedStatus);
           expect(told.at(-1)).toBe(expectedStatus);
           if (command.status !== 'queued') expect(command.claimedUntil).toBeNull();
@@ -229,12 +232,13 @@ describe('a command', () => {
   });
 });
 
-describe('commandEvents', () => {
-  it('tell of each status that was entered, under an id of its own, and of what the device reported', () => {
+describe('commandEvent', () => {
+  it('tells of each status that was entered, under an id of its own, and of what the device reported', () => {
     const owner = { tenant: 'default', patientId: 1 };
     const data = { command_id: QUEUED.commandId, command: 'start_monitoring' };
     const common = { deviceId: 'device_123', ...owner, time: '2024-01-23T10:02:00.000Z' };
-    expect(commandEvents(answered(QUEUED, response('failed', { code: 7 }), at(2)), owner, at(2))).toEqual([
+    const { command, entered } = answered(QUEUED, response('failed', { code: 7 }), at(2));
+    expect(entered.map((each) => commandEvent(command, each, owner))).toEqual([
       { ...common, id: `${QUEUED.commandId}.sent`, type: 'command.sent', data: { ...data, status: 'sent' } },
       {
         ...common,

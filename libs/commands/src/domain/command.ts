@@ -50,11 +50,17 @@ export interface CommandResponse {
   readonly error: string | null;
 }
 
+/** A status a command has entered, and when. */
+export interface Entered {
+  readonly status: CommandStatus;
+  readonly at: Date;
+}
+
 /** What something made of a command. */
 export interface Step {
   readonly command: Command;
   /** The statuses it went through, in order: each is told of. */
-  readonly entered: readonly CommandStatus[];
+  readonly entered: readonly Entered[];
 }
 
 /** Commands a device may have been sent without having answered: the next waits. */
@@ -86,7 +92,7 @@ function enter(command: Command, status: CommandStatus): Command {
 /** The broker took the command. One that was answered or ended meanwhile keeps its status. Null: that was known. */
 export function sent(command: Command, at: Date): Step | null {
   if (canBecome(command.status, 'sent')) {
-    return { command: { ...enter(command, 'sent'), sentAt: at }, entered: ['sent'] };
+    return { command: { ...enter(command, 'sent'), sentAt: at }, entered: [{ status: 'sent', at }] };
   }
   return command.sentAt ? null : { command: { ...command, sentAt: at }, entered: [] };
 }
@@ -101,13 +107,13 @@ export function cancelled(command: Command, at: Date): Step {
       `The command is ${onItsWay ? 'on its way to the broker' : command.status}; only a queued one can be cancelled.`,
     );
   }
-  return { command: enter(command, 'cancelled'), entered: ['cancelled'] };
+  return { command: enter(command, 'cancelled'), entered: [{ status: 'cancelled', at }] };
 }
 
 /** Ends a command whose time is over; null for one that has time left or has ended. */
 export function expired(command: Command, at: Date): Step | null {
   if (at < command.expiresAt || !canBecome(command.status, 'expired')) return null;
-  return { command: enter(command, 'expired'), entered: ['expired'] };
+  return { command: enter(command, 'expired'), entered: [{ status: 'expired', at }] };
 }
 
 /**
@@ -118,7 +124,7 @@ export function expired(command: Command, at: Date): Step | null {
 export function answered(current: Command, response: CommandResponse, at: Date): Step {
   const over = expired(current, at);
   const command = over?.command ?? current;
-  const entered: CommandStatus[] = [...(over?.entered ?? [])];
+  const entered: Entered[] = [...(over?.entered ?? [])];
   const late = command.status === 'expired' || command.status === 'cancelled';
   let recorded: Command = {
     ...command,
@@ -131,11 +137,11 @@ export function answered(current: Command, response: CommandResponse, at: Date):
   if (recorded.status === 'queued') {
     // A device answers only what reached it, so it was sent without our record of it.
     recorded = { ...enter(recorded, 'sent'), sentAt: at };
-    entered.push('sent');
+    entered.push({ status: 'sent', at });
   }
   if (canBecome(recorded.status, response.status)) {
     recorded = enter(recorded, response.status);
-    entered.push(response.status);
+    entered.push({ status: response.status, at });
   }
   return { command: recorded, entered };
 }
@@ -145,24 +151,14 @@ export interface CommandOwner extends Ownership {
   readonly patientSince?: Date | null;
 }
 
-/** The events that tell of the statuses a command went through. */
-export function commandEvents(
-  { command, entered }: Step,
-  owner: CommandOwner,
-  at: Date,
-): readonly DomainEvent[] {
-  return entered.map((status) => commandEvent(command, status, owner, at));
-}
-
 /**
  * The event that tells of a status a command has entered. A status is entered once, so that makes the event's id: told
  * again, it is known.
  */
 export function commandEvent(
   command: Command,
-  status: CommandStatus,
+  { status, at }: Entered,
   { tenant, patientId, patientSince = null }: CommandOwner,
-  at: Date,
 ): DomainEvent {
   const type: EventType = `command.${status}`;
   // What was reported belongs to the status it made.

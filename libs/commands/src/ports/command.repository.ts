@@ -1,4 +1,4 @@
-import type { Command, Step } from '../domain/command.js';
+import type { Command, Entered, Step } from '../domain/command.js';
 
 /** A caller's own name for an order, so that asking again does not order again. */
 export interface Idempotency {
@@ -20,15 +20,35 @@ export type Selection =
   /** Queued for devices that are decommissioned, or have another patient since, and not in anybody's hands. */
   | 'undeliverable';
 
-/** The command ledger. All methods reject with a database error while the database is away. */
+/** A status a command has entered that is still to be told of. */
+export interface News extends Entered {
+  readonly id: number;
+}
+
+/** A command whose change has been stored, and what is to be told of it. */
+export interface Change {
+  readonly command: Command;
+  /** In the order of the statuses; first of all what somebody should have told of before, and has not. */
+  readonly news: readonly News[];
+}
+
+/**
+ * The command ledger. What is stored there has to be told of, and is kept as news until that is done: where the process
+ * dies in between, another tells it. All methods reject with a database error
+ * while the database is away.
+ */
 export abstract class CommandRepository {
   /**
    * Enters a command, unless the same caller has entered one for this device under the same idempotency key.
-   * @returns the new one, or the earlier one with the digest it was entered with.
+   * @param claim takes it up at once, as {@link claim} does, where the device is online, nothing else is queued for it and
+   * it has room; null: it stays in the queue.
+   * @returns the new one, taken up when it is `claimedUntil` a moment; or the earlier one, with the digest it was entered
+   * with and without news.
    */
   abstract insert(
     command: NewCommand,
-  ): Promise<{ readonly command: Command; readonly earlier: string | null }>;
+    claim: string | null,
+  ): Promise<{ readonly change: Change; readonly earlier: string | null }>;
 
   abstract find(deviceId: string, commandId: string): Promise<Command | null>;
 
@@ -44,7 +64,10 @@ export abstract class CommandRepository {
    * @param change returns null to leave a command as it is.
    * @returns what was changed. @throws what `change` throws; nothing is changed then.
    */
-  abstract change(selection: Selection, change: (command: Command) => Step | null): Promise<readonly Step[]>;
+  abstract change(
+    selection: Selection,
+    change: (command: Command) => Step | null,
+  ): Promise<readonly Change[]>;
 
   /**
    * Takes up, for each of the devices that is online, the oldest of its queued commands, as many as it may still have
@@ -57,15 +80,25 @@ export abstract class CommandRepository {
 
   /**
    * Stores what was decided on commands of a claim as they were taken up, unless something has become of them since.
-   * @returns the ids of those that were stored.
+   * @returns what was stored.
    */
-  abstract settle(claim: string, steps: readonly Step[]): Promise<readonly string[]>;
+  abstract settle(claim: string, steps: readonly Step[]): Promise<readonly Change[]>;
 
   /** Says of claims that somebody is still at them. */
   abstract renew(claims: readonly string[]): Promise<void>;
 
   /** Puts back what of a claim is still queued. */
   abstract release(claim: string): Promise<void>;
+
+  /**
+   * News that nobody has told of for so long that nobody will; they are the caller's to tell for as long again.
+   * @param except news the caller is about to tell of.
+   * @returns them in the order in which they happened; a command may be there several times.
+   */
+  abstract claimUntold(limit: number, except: readonly number[]): Promise<readonly Change[]>;
+
+  /** Forgets news that have been told of. */
+  abstract markTold(news: readonly number[]): Promise<void>;
 
   /** Online devices with something queued. */
   abstract devicesToServe(now: Date): Promise<readonly string[]>;

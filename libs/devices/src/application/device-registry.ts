@@ -129,6 +129,16 @@ export class DeviceRegistry {
     return device;
   }
 
+  /**
+   * As {@link get}, from memory where that still holds: without what is known of its presence.
+   * @throws DomainError not_found/device_not_found
+   */
+  async identity(deviceId: string, caller: Principal): Promise<DeviceIdentity> {
+    const device = (await this.devices.identify([deviceId])).get(deviceId);
+    if (!device || !caller.maySee(device)) throw deviceNotFound(deviceId);
+    return device;
+  }
+
   /** Registered devices among the given ids, by id. */
   async identify(deviceIds: readonly string[]): Promise<ReadonlyMap<string, DeviceIdentity>> {
     return this.devices.identify(deviceIds);

@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable, Logger } from '@nestjs/common';
-import type { Pool, PoolClient } from 'pg';
+import type { Pool, PoolClient, QueryConfig, QueryResultRow } from 'pg';
 import { DataSource, type EntityTarget, type ObjectLiteral, type Repository } from 'typeorm';
 import { DomainError } from '#kernel';
 import { AbandonedSessions } from './abandoned-sessions.js';
@@ -19,6 +19,7 @@ import { CommandDispatch1764300000000 } from './migrations/1764300000000-command
 import { StatusHistory1764310000000 } from './migrations/1764310000000-status-history.js';
 import { ServiceReplicas1764330000000 } from './migrations/1764330000000-service-replicas.js';
 import { FormerPatients1764340000000 } from './migrations/1764340000000-former-patients.js';
+import { CommandNews1764350000000 } from './migrations/1764350000000-command-news.js';
 import { ProvenSilence1764360000000 } from './migrations/1764360000000-proven-silence.js';
 
 /** Replicas that start together migrate one after the other under this advisory lock. */
@@ -82,6 +83,7 @@ export class Database {
         StatusHistory1764310000000,
         ServiceReplicas1764330000000,
         FormerPatients1764340000000,
+        CommandNews1764350000000,
         ProvenSilence1764360000000,
       ],
       synchronize: false,
@@ -122,6 +124,16 @@ export class Database {
   async query<Row>(sql: string, parameters: readonly unknown[] = []): Promise<Row[]> {
     this.assertReady();
     return this.source.query<Row[]>(sql, [...parameters]);
+  }
+
+  /**
+   * As {@link query}, past TypeORM, for statements that requests wait for; one with a name is planned once a connection.
+   * @throws like {@link query}
+   */
+  async run<Row extends QueryResultRow>(statement: QueryConfig): Promise<Row[]> {
+    this.assertReady();
+    const { rows } = await this.requests.query<Row>(statement);
+    return rows;
   }
 
   /**
@@ -242,10 +254,15 @@ export class Database {
     }
   }
 
+  /** TypeORM's own pool. */
+  private get requests(): Pool {
+    const { master } = this.source.driver as unknown as { readonly master: Pool };
+    return master;
+  }
+
   /** From now on: a migration may take long. */
   private watchRequests(): void {
-    const { master } = this.source.driver as unknown as { readonly master: Pool };
-    this.watch = new ConnectionWatch(master, this.timeoutMs, this.abandoned);
+    this.watch = new ConnectionWatch(this.requests, this.timeoutMs, this.abandoned);
   }
 
   private connectionLost(error: unknown): void {

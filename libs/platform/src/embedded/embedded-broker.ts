@@ -50,7 +50,8 @@ export class EmbeddedBroker {
   static async start(config: MqttConfig): Promise<EmbeddedBroker> {
     const aedes = new Aedes({ queueLimit: 10_000, maxClientsIdLength: 255 });
     await aedes.listen();
-    const server = createServer((socket) => aedes.handle(socket));
+    // A small packet, such as a command, would wait for the acknowledgement of the one before (Nagle), up to 40 ms.
+    const server = createServer({ noDelay: true }, (socket) => aedes.handle(socket));
     const broker = new EmbeddedBroker(config, aedes, server);
     broker.install();
     try {
