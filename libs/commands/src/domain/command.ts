@@ -2,7 +2,7 @@ import { DomainError, type DomainEvent, type EventType, type Ownership } from '#
 
 /**
  * queued: the device is offline or the broker away. sent: the broker took it, which says nothing of the device.
- * acknowledged, completed, failed: the device said so. expired, cancelled: it is no longer wanted.
+ * acknowledged, completed, failed: the device said so; failed, too, what the broker will not take. expired, cancelled: it is no longer wanted.
  */
 export const COMMAND_STATUSES = [
   'queued',
@@ -67,7 +67,7 @@ export interface Step {
 export const MAX_IN_FLIGHT = 10;
 
 const NEXT: Readonly<Record<CommandStatus, readonly CommandStatus[]>> = {
-  queued: ['sent', 'expired', 'cancelled'],
+  queued: ['sent', 'failed', 'expired', 'cancelled'],
   sent: ['acknowledged', 'completed', 'failed', 'expired'],
   acknowledged: ['completed', 'failed', 'expired'],
   completed: [],
@@ -95,6 +95,13 @@ export function sent(command: Command, at: Date): Step | null {
     return { command: { ...enter(command, 'sent'), sentAt: at }, entered: [{ status: 'sent', at }] };
   }
   return command.sentAt ? null : { command: { ...command, sentAt: at }, entered: [] };
+}
+
+/** The broker will never take the command. Null: it has left the queue, so it was taken, or has ended. */
+export function undeliverable(command: Command, error: string, at: Date): Step | null {
+  if (command.status !== 'queued') return null;
+  const failed = enter(command, 'failed');
+  return { command: { ...failed, completedAt: at, error }, entered: [{ status: 'failed', at }] };
 }
 
 /** @throws DomainError conflict/command_not_cancellable once it is on its way or done with. */
