@@ -123,6 +123,11 @@ export function expired(command: Command, at: Date): Step | null {
   return { command: enter(command, 'expired'), entered: [{ status: 'expired', at }] };
 }
 
+/** Whether a device can have got the command: it was taken up to be sent, though nobody may know what came of that. */
+export function mayHaveArrived({ attempts }: Command): boolean {
+  return attempts > 0;
+}
+
 /**
  * What a response makes of a command. One that comes late, or again, does not change the status the ledger shows;
  * what the device reports is recorded all the same, once. Late is what comes when the command's time is over, whether or
