@@ -125,11 +125,45 @@ describe.each(brokersHere())('commands by way of %s', (kind) => {
     expect(await statusOf('pump_1', body.command_id)).toBe('sent');
   });
 
+  it('quarantines an answer to what the device was not sent', async () => {
+    const order = { command: 'restart', expires_in: '500ms' };
+    const { body } = await service.post('/devices/pump_2/command', order);
+    await respond('pump_2', { command_id: body.command_id, status: 'completed' });
+    const details = (): Promise<{ reason: string; detail: string }[]> =>
+      database.query(
+        `SELECT reason, detail FROM rejected_messages WHERE position('was not sent' IN detail) > 0`,
+      );
+    await until('the quarantine', async () => (await details()).length === 1);
+    await until('the expiry', async () => (await statusOf('pump_2', body.command_id)) === 'expired');
+    await respond('pump_2', { command_id: body.command_id, status: 'completed', result: 1 });
+    await until('the other', async () => (await details()).length === 2);
+    expect(await details()).toEqual(
+      Array(2).fill({
+        reason: 'invalid_payload',
+        detail: 'command_id is that of a command that was not sent.',
+      }),
+    );
+    expect((await service.read(`/devices/pump_2/commands/${body.command_id}`)).body).toMatchObject({
+      status: 'expired',
+      attempts: 0,
+      acknowledged_at: null,
+      completed_at: null,
+      late: false,
+    });
+    await online('pump_2');
+    await until(
+      'pump_2 to be online',
+      async () => (await service.read('/devices/pump_2')).body.status === 'online',
+    );
+    expect(received.some(({ topic }) => topic === 'devices/pump_2/commands')).toBe(false);
+  });
+
   it('expires what is not done in time, and records a late answer', async () => {
     const { body } = await service.post('/devices/pump_2/command', {
       command: 'restart',
-      expires_in: '500ms',
+      expires_in: '2s',
     });
+    await until('the command', () => received.some((each) => each.body['command_id'] === body.command_id));
     await until('the expiry', async () => (await statusOf('pump_2', body.command_id)) === 'expired');
     await respond('pump_2', { command_id: body.command_id, status: 'completed', result: 1 });
     const late = await until('the late answer', async () => {
@@ -141,14 +175,8 @@ describe.each(brokersHere())('commands by way of %s', (kind) => {
       result: 1,
       late: true,
       late_response: 'completed',
-      sent_at: null,
+      sent_at: expect.any(String),
     });
-    await online('pump_2');
-    await until(
-      'pump_2 to be online',
-      async () => (await service.read('/devices/pump_2')).body.status === 'online',
-    );
-    expect(received.some(({ topic }) => topic === 'devices/pump_2/commands')).toBe(false);
   });
 
   it('refuses reserved parameter names, unknown devices and unusable bodies', async () => {
@@ -272,6 +300,17 @@ describe('COMMANDS_ALLOW_CUSTOM', () => {
     );
     expect(await send({ command: 'start_monitoring', parameters: { interval: -1 } })).toBe(400);
     expect(await send({ command: 'vendor.calibrate', parameters: { command_id: 'x' } })).toBe(400);
+    const large =
+      '{"command":"vendor.calibrate","parameters":{"serial":9007199254740991,"of":[1,{"n":9007199254740993}]}}';
+    const refused = await service.post('/devices/pump_1/command', large);
+    expect({ status: refused.status, body: refused.body }).toMatchObject({
+      status: 422,
+      body: {
+        code: 'number_not_exact',
+        errors: [{ field: 'parameters.of.1.n', message: expect.stringContaining('2^53') }],
+      },
+    });
+    expect(await send({ command: 'vendor.load', parameters: { text: 'x'.repeat(100 * 1_024) } })).toBe(413);
     await service.remove();
   });
 });

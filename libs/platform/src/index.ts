@@ -36,6 +36,7 @@ export * from './mqtt/client-options.js';
 export * from './mqtt/mqtt-consumer.js';
 export * from './mqtt/mqtt-publisher.js';
 export * from './mqtt/mqtt-transport.js';
+export type { PublishOutcome } from './mqtt/publish-lane.js';
 export { correlationDataOf, encodeProperties } from './mqtt/publish-properties.js';
 export * from './mqtt/refusal.js';
 export * from './mqtt/serial-intake.js';

@@ -67,6 +67,31 @@ describe('the audit writer', () => {
     expect(log.batches).toEqual([['a'], ['b', 'c', 'd', 'e']]);
   });
 
+  it('lets notes wait a moment for something to be written with, and no longer', async () => {
+    writer.note(entry('a'));
+    await jest.advanceTimersByTimeAsync(0);
+    await writer.record([entry('b')]);
+    writer.note(entry('c'));
+    await jest.advanceTimersByTimeAsync(19);
+    expect(log.batches).toEqual([['a', 'b']]);
+    await jest.advanceTimersByTimeAsync(1);
+    expect(log.batches).toEqual([['a', 'b'], ['c']]);
+  });
+
+  it('keeps those who wait themselves from waiting for notes that come meanwhile', async () => {
+    let release = (): void => undefined;
+    log.hold = new Promise((resolve) => (release = resolve));
+    const first = writer.record([entry('a')]);
+    await jest.advanceTimersByTimeAsync(0);
+    writer.note(entry('b'));
+    release();
+    await first;
+    await jest.advanceTimersByTimeAsync(0);
+    expect(log.batches).toEqual([['a']]);
+    await writer.record([entry('c')]);
+    expect(log.batches).toEqual([['a'], ['b', 'c']]);
+  });
+
   it('misses none that comes just when it has written the last', async () => {
     let done = 0;
     const comeAfter = async (hops: number): Promise<void> => {
@@ -116,7 +141,7 @@ describe('the audit writer', () => {
   it('drops a note that can never be written, rather than try for ever', async () => {
     log.away = new DomainError('invalid', 'audit_entry_refused', 'no');
     writer.note(entry('impossible'));
-    await jest.advanceTimersByTimeAsync(0);
+    await jest.advanceTimersByTimeAsync(20);
     log.away = null;
     await writer.record([entry('read')]);
     expect(log.actions).toEqual(['read']);

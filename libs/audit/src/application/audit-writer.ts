@@ -7,6 +7,8 @@ const BATCH = 500;
 /** Entries that nobody waits for, kept while the database is away; an hour of two denials a second. */
 const MAX_NOTES = 10_000;
 const RETRY_MS = 1_000;
+/** How long notes wait for something to be written with: a batch of their own would hold up those who wait themselves. */
+const NOTE_WITHIN_MS = 20;
 /** What is still to be written when the service stops has this long. */
 const STOP_WITHIN_MS = 2_000;
 
@@ -32,9 +34,13 @@ export class AuditWriter extends AuditTrail implements OnApplicationShutdown {
   private queue: Waiting[] = [];
   private notes = 0;
   private lost = 0;
+  /** Records in the queue. */
+  private waiting = 0;
   private busy = false;
+  private stopping = false;
   private writing: Promise<void> = Promise.resolve();
   private retry: NodeJS.Timeout | undefined;
+  private noteTimer: NodeJS.Timeout | undefined;
   private told = false;
 
   constructor(private readonly log: AuditLog) {
@@ -44,6 +50,7 @@ export class AuditWriter extends AuditTrail implements OnApplicationShutdown {
   record(entries: readonly AuditEntry[]): Promise<void> {
     return new Promise((resolve, reject) => {
       this.queue.push({ entries, settle: (error) => (error ? reject(error) : resolve()) });
+      this.waiting += 1;
       this.wake();
     });
   }
@@ -55,18 +62,19 @@ export class AuditWriter extends AuditTrail implements OnApplicationShutdown {
     }
     this.notes += 1;
     this.queue.push({ entries: [entry], settle: null });
-    // While it waits to try again, only those who wait themselves hurry it.
-    if (!this.retry) this.wake();
+    this.wakeForNotes();
   }
 
   /** Writes what is left, unless that takes too long. */
   async onApplicationShutdown(): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, STOP_WITHIN_MS)));
+    this.stopping = true;
     this.wake();
     await Promise.race([this.writing, late]);
     clearTimeout(timer);
     clearTimeout(this.retry);
+    clearTimeout(this.noteTimer);
     if (this.notes > 0) this.logger.error(`${this.notes} audit entries could not be written`);
   }
 
@@ -76,14 +84,24 @@ export class AuditWriter extends AuditTrail implements OnApplicationShutdown {
     this.writing = this.drain();
   }
 
+  /** While it waits to try again, only those who wait themselves hurry it. */
+  private wakeForNotes(): void {
+    if (this.busy || this.retry || this.notes === 0) return;
+    this.noteTimer ??= setTimeout(() => this.wake(), NOTE_WITHIN_MS);
+  }
+
   private async drain(): Promise<void> {
     clearTimeout(this.retry);
+    clearTimeout(this.noteTimer);
     this.retry = undefined;
+    this.noteTimer = undefined;
     // Those who call in the same turn are written together.
     await Promise.resolve();
     const pieces: (readonly Waiting[])[] = [];
     try {
-      while (pieces.length > 0 || this.queue.length > 0) {
+      let isFirst = true;
+      while (pieces.length > 0 || (this.queue.length > 0 && (isFirst || this.waiting > 0 || this.stopping))) {
+        isFirst = false;
         const piece = pieces[0] ?? this.takeBatch();
         if (pieces.length === 0) pieces.push(piece);
         if (await this.isWritten(piece.flatMap(({ entries }) => entries))) {
@@ -102,6 +120,7 @@ export class AuditWriter extends AuditTrail implements OnApplicationShutdown {
     } finally {
       // In the same turn as the last look at the queue: who comes a moment later must wake it again.
       this.busy = false;
+      this.wakeForNotes();
     }
   }
 
@@ -147,7 +166,9 @@ export class AuditWriter extends AuditTrail implements OnApplicationShutdown {
       size += this.queue[count]?.entries.length ?? 0;
       count += 1;
     }
-    return this.queue.splice(0, count);
+    const batch = this.queue.splice(0, count);
+    this.waiting -= batch.filter(({ settle }) => settle !== null).length;
+    return batch;
   }
 
   private fail(batch: readonly Waiting[], error: unknown): void {
@@ -159,6 +180,7 @@ export class AuditWriter extends AuditTrail implements OnApplicationShutdown {
     // Whoever came meanwhile need not find out by waiting, too.
     const all = [...batch, ...this.queue];
     this.queue = all.filter(({ settle }) => settle === null);
+    this.waiting = 0;
     for (const { settle } of all) settle?.(unavailable());
     if (this.queue.length > 0) {
       this.retry = setTimeout(() => this.wake(), RETRY_MS);

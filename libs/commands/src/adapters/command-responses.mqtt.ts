@@ -14,7 +14,7 @@ import {
 import { DeviceRegistry, isDeviceId, requireActive, requireOwnDeviceId, type DeviceIdentity } from '#devices';
 import { CommandDispatcher } from '../application/command-dispatcher.js';
 import { CommandHerald } from '../application/command-herald.js';
-import { answered, type CommandResponse, type Entered } from '../domain/command.js';
+import { answered, mayHaveArrived, type CommandResponse, type Entered } from '../domain/command.js';
 import { readCommandResponse } from '../domain/command-response.js';
 import { CommandRepository, type Change } from '../ports/command.repository.js';
 
@@ -91,7 +91,7 @@ export class CommandResponsesMqtt {
     return [...events, ...rejected];
   }
 
-  /** @param rejections takes up what answers no command, or another device's. */
+  /** @param rejections takes up what answers no command, another device's, or one that was not sent. */
   private async enter(
     reports: readonly Report[],
     rejections: Map<Received, MessageRejected>,
@@ -114,6 +114,11 @@ export class CommandResponsesMqtt {
         if (item.delivery.deviceId !== command.deviceId) {
           const foreign = "command_id is that of another device's command.";
           rejections.set(item, new MessageRejected('device_id_mismatch', foreign));
+          continue;
+        }
+        if (!mayHaveArrived(command)) {
+          const unsent = 'command_id is that of a command that was not sent.';
+          rejections.set(item, new MessageRejected('invalid_payload', unsent));
           continue;
         }
         rejections.delete(item);

@@ -71,6 +71,8 @@ const CLAIM = `
   )
   SELECT * FROM claimed ORDER BY id`;
 
+const QUEUED_AMONG = `
+  SELECT command_id FROM device_commands WHERE command_id = ANY ($1::uuid[]) AND status = 'queued'`;
 const RENEW = `
   UPDATE device_commands SET claimed_until = now() + ${LEASE} WHERE claimed_by = ANY ($1::uuid[]) AND status = 'queued'`;
 const RELEASE = `
@@ -242,6 +244,11 @@ export class TypeormCommandRepository extends CommandRepository {
   async settle(claim: string, steps: readonly Step[]): Promise<readonly Change[]> {
     const rows = await this.database.run<StoredRow>({ text: SETTLE, values: [...columnsOf(steps), claim] });
     return changesOf(steps, rows);
+  }
+
+  async queuedAmong(commandIds: readonly string[]): Promise<readonly string[]> {
+    const rows = await this.database.query<{ command_id: string }>(QUEUED_AMONG, [commandIds]);
+    return rows.map((row) => row.command_id);
   }
 
   async renew(claims: readonly string[]): Promise<void> {

@@ -1,14 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable, Logger } from '@nestjs/common';
 import { Clock, EventBus } from '#kernel';
-import { cancelled, expired, sent, type Command } from '../domain/command.js';
+import { cancelled, expired, sent, undeliverable, type Command, type Step } from '../domain/command.js';
 import {
   CLAIM_LEASE_MS,
   CommandRepository,
   type Change,
   type NewCommand,
 } from '../ports/command.repository.js';
-import { CommandSender } from '../ports/command-sender.js';
+import { CommandSender, type Sending } from '../ports/command-sender.js';
+import { CarefulSender } from './careful-sender.js';
 import { CommandHerald, type Owners } from './command-herald.js';
 import { ServingLine } from './serving-line.js';
 
@@ -42,6 +43,7 @@ export interface EnteredOrder {
 export class CommandDispatcher {
   private readonly logger = new Logger('Commands');
   private readonly line: ServingLine;
+  private readonly careful: CarefulSender;
   /** What this process is at. */
   private readonly claims = new Set<string>();
   private readonly stopping = new AbortController();
@@ -58,6 +60,7 @@ export class CommandDispatcher {
     private readonly clock: Clock,
     bus: EventBus,
   ) {
+    this.careful = new CarefulSender(sender);
     this.line = new ServingLine(DEVICES_A_ROUND, ROUNDS, (deviceIds) => this.serveTogether(deviceIds));
     bus.subscribe({
       name: 'commands',
@@ -124,6 +127,7 @@ export class CommandDispatcher {
       this.claims.size > 0 ? this.commands.renew([...this.claims]) : Promise.resolve(),
     );
     await this.expire();
+    await this.forgetSuspects();
     // Not waited for: a broker that has fallen silent may take long to be told.
     if (this.sender.available) void this.quietly(() => this.herald.catchUp());
     // After a crash, or where the database was away in the wrong moment; what is sent as a rule does not wait for it.
@@ -199,37 +203,48 @@ export class CommandDispatcher {
   ): Promise<readonly Change[]> {
     this.claims.add(claim);
     try {
-      const taken = await this.sender.send(commands, this.clock.now()).catch(() => commands.map(() => false));
-      const out = commands.filter((_command, index) => taken[index]);
-      const changes = await this.record(claim, out);
+      const sendings = await this.careful.send(commands, () => this.clock.now());
+      const changes = await this.record(claim, commands, sendings);
       this.herald.announce(changes, owners);
-      if (out.length < commands.length) {
+      if (sendings.some(({ kind }) => kind === 'unsent' || kind === 'unanswered')) {
         await this.commands.release(claim);
         throw new Error('the broker did not take all of them');
       }
       this.lastProblem = '';
       // Whoever found the queue taken up has left to us what came in meanwhile.
-      this.serveSoon(out.map(({ deviceId }) => deviceId));
+      this.serveSoon(commands.map(({ deviceId }) => deviceId));
       return changes;
     } finally {
       this.claims.delete(claim);
     }
   }
 
-  /** The broker has them: that must get into the ledger, or they would be sent again. */
-  private async record(claim: string, commands: readonly Command[]): Promise<readonly Change[]> {
-    if (commands.length === 0) return [];
+  /** The broker has them, or refuses them: that must get into the ledger, or they would be sent again. */
+  private async record(
+    claim: string,
+    commands: readonly Command[],
+    sendings: readonly Sending[],
+  ): Promise<readonly Change[]> {
     const at = this.clock.now();
-    const steps = commands.map((command) => sent(command, at)).filter((step) => step !== null);
+    const steps = commands.flatMap((command, index) => stepOf(command, sendings[index], at) ?? []);
+    if (steps.length === 0) return [];
     const settled = await this.insist(() => this.commands.settle(claim, steps));
     const stored = new Set(settled.map(({ command }) => command.commandId));
     // Answered, or at their end, before this was known.
-    const commandIds = commands.map(({ commandId }) => commandId).filter((id) => !stored.has(id));
-    if (commandIds.length === 0) return settled;
-    const others = await this.insist(() =>
-      this.commands.change({ commandIds }, (command) => sent(command, at)),
+    const others = commands
+      .filter(({ commandId }, index) => sendings[index]?.kind === 'taken' && !stored.has(commandId))
+      .map(({ commandId }) => commandId);
+    if (others.length === 0) return settled;
+    const changed = await this.insist(() =>
+      this.commands.change({ commandIds: others }, (command) => sent(command, at)),
     );
-    return [...settled, ...others];
+    return [...settled, ...changed];
+  }
+
+  private async forgetSuspects(): Promise<void> {
+    const { suspected } = this.careful;
+    if (suspected.length === 0) return;
+    await this.quietly(async () => this.careful.keepOnly(await this.commands.queuedAmong(suspected)));
   }
 
   /** Repeats work while the database is away; not once the service is to stop. */
@@ -258,6 +273,12 @@ export class CommandDispatcher {
     if (problem !== this.lastProblem) this.logger.warn(`Commands wait: ${problem}`);
     this.lastProblem = problem;
   }
+}
+
+/** What the sending has made of a command; null: nothing. */
+function stepOf(command: Command, sending: Sending | undefined, at: Date): Step | null {
+  if (sending?.kind === 'taken') return sent(command, at);
+  return sending?.kind === 'refused' ? undeliverable(command, sending.error, at) : null;
 }
 
 /** For the log: what has a code is the database's or the network's, whose messages may quote what was to be stored. */

@@ -8,12 +8,18 @@ type Type = keyof typeof COMMAND_CATALOGUE;
 const TYPES = Object.keys(COMMAND_CATALOGUE) as Type[];
 
 /** The fields that are refused. */
-function refused(rules: CommandRules, type: Type, command: string, parameters: object = {}): string[] {
+function refused(
+  rules: CommandRules,
+  type: Type,
+  command: string,
+  parameters: object = {},
+  as: object = { kind: 'invalid', code: 'validation_failed' },
+): string[] {
   try {
     rules.check(type, command, { ...parameters });
     return [];
   } catch (error) {
-    expect(error).toMatchObject({ kind: 'invalid', code: 'validation_failed' });
+    expect(error).toMatchObject(as);
     return (error as { errors: FieldError[] }).errors.map(({ field }) => field);
   }
 }
@@ -78,4 +84,14 @@ it('takes every whole number of a range and no other number', () => {
       expect(refused(strict, 'pulse_oximeter', 'set_interval', { interval }).length === 0).toBe(good);
     }),
   );
+});
+
+it.each([
+  ['{"n":9007199254740993}', ['parameters.n']],
+  ['{"a":[1,{"b":-9007199254740992}],"c":9007199254740992}', ['parameters.a.1.b', 'parameters.c']],
+  ['{"n":9007199254740991,"m":-9007199254740991,"f":0.1,"t":"9007199254740993","d":1.5e-300}', []],
+])('refuses whole numbers that are not exact any more: %s', (json, fields) => {
+  const parameters = JSON.parse(json) as Record<string, unknown>;
+  const as = { kind: 'unprocessable', code: 'number_not_exact' };
+  expect(refused(open, 'pulse_oximeter', 'vendor.calibrate', parameters, as)).toEqual(fields);
 });

@@ -1,4 +1,4 @@
-import { DomainError, parseInstant, type FieldError } from '#kernel';
+import { DomainError, parseInstant, type DomainErrorKind, type FieldError } from '#kernel';
 import type { DeviceType } from '#devices';
 import { RESERVED_PARAMETERS } from './command.js';
 
@@ -84,12 +84,15 @@ export class CommandRules {
   /** @param allowCustom whether commands and parameters that the catalogue does not know are taken too. */
   constructor(private readonly allowCustom: boolean) {}
 
-  /** @throws DomainError invalid/validation_failed that names each field which is wrong. */
+  /**
+   * @throws DomainError invalid/validation_failed that names each field which is wrong; unprocessable/number_not_exact
+   * that names each whole number which is not the one that was sent any more: JavaScript holds them exactly up to 2^53.
+   */
   check(type: DeviceType, command: string, parameters: Readonly<Record<string, unknown>>): void {
     const errors = this.errors(type, command, parameters);
-    if (errors.length === 0) return;
-    const fields = errors.map(({ field }) => field).join(', ');
-    throw new DomainError('invalid', 'validation_failed', `Not acceptable: ${fields}.`, errors);
+    if (errors.length > 0) throw refusal('invalid', 'validation_failed', errors);
+    const inexact = inexactNumbers(parameters);
+    if (inexact.length > 0) throw refusal('unprocessable', 'number_not_exact', inexact);
   }
 
   private errors(
@@ -122,6 +125,19 @@ export class CommandRules {
   private strange(command: string): string | null {
     return this.allowCustom ? null : `is no parameter of ${command}`;
   }
+}
+
+function refusal(kind: DomainErrorKind, code: string, errors: readonly FieldError[]): DomainError {
+  const fields = errors.map(({ field }) => field).join(', ');
+  return new DomainError(kind, code, `Not acceptable: ${fields}.`, errors);
+}
+
+function inexactNumbers(value: unknown, field = 'parameters'): readonly FieldError[] {
+  if (typeof value === 'object' && value !== null) {
+    return Object.entries(value).flatMap(([name, child]) => inexactNumbers(child, `${field}.${name}`));
+  }
+  const message = 'is a whole number beyond 2^53, which would be rounded: send it as text';
+  return Number.isInteger(value) && !Number.isSafeInteger(value) ? [{ field, message }] : [];
 }
 
 function flaw(spec: ParameterSpec, given: boolean, value: unknown): string | null {

@@ -7,6 +7,7 @@ import {
   commandEvent,
   expired,
   sent,
+  undeliverable,
   type Command,
   type CommandResponse,
   type CommandStatus,
@@ -133,6 +134,21 @@ describe('a command', () => {
     const done = answered(after(QUEUED, sent(QUEUED, at(1))), response('completed', 'first'), at(2));
     const again = answered(done.command, response('failed', 'second'), at(3));
     expect(again).toEqual({ command: done.command, entered: [] });
+  });
+
+  it('that the broker will not take fails while it is queued, and not when it was taken after all', () => {
+    expect(undeliverable({ ...QUEUED, claimedUntil: at(2) }, 'too_large: 9', at(1))).toMatchObject({
+      command: {
+        status: 'failed',
+        error: 'too_large: 9',
+        sentAt: null,
+        completedAt: at(1),
+        claimedUntil: null,
+      },
+      entered: [{ status: 'failed', at: at(1) }],
+    });
+    for (const status of COMMAND_STATUSES.filter((each) => each !== 'queued'))
+      expect(undeliverable({ ...QUEUED, status }, 'too_large: 9', at(1))).toBeNull();
   });
 
   const notCancellable = expect.objectContaining<Partial<DomainError>>({

@@ -2,7 +2,7 @@ import { DomainError, type DomainEvent, type EventType, type Ownership } from '#
 
 /**
  * queued: the device is offline or the broker away. sent: the broker took it, which says nothing of the device.
- * acknowledged, completed, failed: the device said so. expired, cancelled: it is no longer wanted.
+ * acknowledged, completed, failed: the device said so; failed, too, what the broker will not take. expired, cancelled: it is no longer wanted.
  */
 export const COMMAND_STATUSES = [
   'queued',
@@ -67,7 +67,7 @@ export interface Step {
 export const MAX_IN_FLIGHT = 10;
 
 const NEXT: Readonly<Record<CommandStatus, readonly CommandStatus[]>> = {
-  queued: ['sent', 'expired', 'cancelled'],
+  queued: ['sent', 'failed', 'expired', 'cancelled'],
   sent: ['acknowledged', 'completed', 'failed', 'expired'],
   acknowledged: ['completed', 'failed', 'expired'],
   completed: [],
@@ -97,6 +97,13 @@ export function sent(command: Command, at: Date): Step | null {
   return command.sentAt ? null : { command: { ...command, sentAt: at }, entered: [] };
 }
 
+/** The broker will never take the command. Null: it has left the queue, so it was taken, or has ended. */
+export function undeliverable(command: Command, error: string, at: Date): Step | null {
+  if (command.status !== 'queued') return null;
+  const failed = enter(command, 'failed');
+  return { command: { ...failed, completedAt: at, error }, entered: [{ status: 'failed', at }] };
+}
+
 /** @throws DomainError conflict/command_not_cancellable once it is on its way or done with. */
 export function cancelled(command: Command, at: Date): Step {
   const onItsWay = command.claimedUntil !== null && command.claimedUntil > at;
@@ -114,6 +121,11 @@ export function cancelled(command: Command, at: Date): Step {
 export function expired(command: Command, at: Date): Step | null {
   if (at < command.expiresAt || !canBecome(command.status, 'expired')) return null;
   return { command: enter(command, 'expired'), entered: [{ status: 'expired', at }] };
+}
+
+/** Whether a device can have got the command: it was taken up to be sent, though nobody may know what came of that. */
+export function mayHaveArrived({ attempts }: Command): boolean {
+  return attempts > 0;
 }
 
 /**

@@ -1,5 +1,15 @@
 import type { Command } from '../domain/command.js';
 
+/**
+ * What has become of a command that was to be sent. unsent: it has not gone out. unanswered: the connection ended before
+ * the broker had answered; `alone`: with nothing else that waited for an answer. refused: the broker will never take it,
+ * and why.
+ */
+export type Sending =
+  | { readonly kind: 'taken' | 'unsent' }
+  | { readonly kind: 'unanswered'; readonly alone: boolean }
+  | { readonly kind: 'refused'; readonly error: string };
+
 /** The way to devices. */
 export abstract class CommandSender {
   /** Whether sending makes sense now. */
@@ -7,10 +17,10 @@ export abstract class CommandSender {
 
   /**
    * Hands commands to the broker, in their order, now or not at all.
-   * @returns for each whether the broker has taken it: known once it has answered, or the connection has ended.
+   * @returns for each what has become of it: known once the broker has answered, or the connection has ended.
    * @throws when there is no way to the broker.
    */
-  abstract send(commands: readonly Command[], now: Date): Promise<readonly boolean[]>;
+  abstract send(commands: readonly Command[], now: Date): Promise<readonly Sending[]>;
 
   /** Calls back each time the way is open again. */
   abstract onAvailable(listener: () => void): void;

@@ -84,6 +84,9 @@ export abstract class CommandRepository {
    */
   abstract settle(claim: string, steps: readonly Step[]): Promise<readonly Change[]>;
 
+  /** Those of the commands that are still queued. */
+  abstract queuedAmong(commandIds: readonly string[]): Promise<readonly string[]>;
+
   /** Says of claims that somebody is still at them. */
   abstract renew(claims: readonly string[]): Promise<void>;
 

@@ -2,7 +2,7 @@ import { Injectable, Logger } from '@nestjs/common';
 import { MqttClient } from 'mqtt';
 import { Config } from '../config/config.js';
 import { clientOptions, ConnectionComplaint, openSocket, sayGoodbye } from './client-options.js';
-import { PASSING, PublishLane, type Outgoing } from './publish-lane.js';
+import { PASSING, PublishLane, type Outgoing, type PublishOutcome } from './publish-lane.js';
 import { PublishTap } from './publish-tap.js';
 
 const RECONNECT_MS = 1_000;
@@ -84,11 +84,7 @@ export class MqttPublisher {
         'An event is larger than what the broker accepts, even reduced: it was not published',
       ),
     );
-    this.commands = new PublishLane(
-      protocolVersion,
-      () => this.logger.error('A command is larger than what the broker accepts: it is not published'),
-      PASSING,
-    );
+    this.commands = new PublishLane(protocolVersion, undefined, PASSING);
   }
 
   /** Begins to connect; it may take for ever. */
@@ -136,8 +132,8 @@ export class MqttPublisher {
       for (const listener of this.connectedListeners) listener();
     });
     client.on('close', () => {
+      commands.disconnected(events.unanswered);
       events.disconnected();
-      commands.disconnected();
     });
   }
 
@@ -158,10 +154,10 @@ export class MqttPublisher {
    * Publishes messages at QoS 1, in their order, on the connection that stands now and on no other: whoever keeps them
    * says whether, and when, they go out again. A client library would send them again at the next connection, whatever
    * became of them meanwhile.
-   * @returns for each whether the broker has taken it, once that is known or the connection has ended.
+   * @returns for each what has become of it, once that is known or the connection has ended.
    * @throws when no connection stands.
    */
-  async publishNow(messages: readonly Outgoing[]): Promise<readonly boolean[]> {
+  async publishNow(messages: readonly Outgoing[]): Promise<readonly PublishOutcome[]> {
     return this.commands.publishEach(messages);
   }
 

@@ -161,7 +161,12 @@ describe.each([4, 5] as const)('a PublishLane that keeps nothing, protocol versi
     lane.pump();
     lane.acknowledged(received[2]?.messageId ?? 0, 0x10);
     lane.disconnected();
-    expect(await outcome).toEqual([true, false, true, false]);
+    expect(await outcome).toEqual([
+      { kind: 'taken' },
+      { kind: 'refused', reason: 0x87 },
+      { kind: 'taken' },
+      { kind: 'unanswered', alone: true },
+    ]);
   });
 
   it('sends nothing on a later connection, and nothing without one', async () => {
@@ -173,9 +178,23 @@ describe.each([4, 5] as const)('a PublishLane that keeps nothing, protocol versi
     lane.disconnected();
     const second = broker(version);
     lane.connected(10, second.write);
-    expect(await outcome).toEqual([false, false]);
+    expect(await outcome).toEqual([{ kind: 'unanswered', alone: true }, { kind: 'unsent' }]);
     expect(second.received).toEqual([]);
     expect(lane.waiting).toBe(0);
+  });
+
+  it('says whether others were waiting for an answer too when the connection ended', async () => {
+    const lane = laneOf();
+    const { write } = broker(version);
+    for (const [count, others] of [
+      [2, 0],
+      [1, 1],
+    ] as const) {
+      lane.connected(10, write);
+      const outcome = lane.publishEach(numbered(count));
+      lane.disconnected(others);
+      expect(await outcome).toEqual(Array(count).fill({ kind: 'unanswered', alone: false }));
+    }
   });
 
   it('refuses what is larger than the broker accepts', async () => {
@@ -185,7 +204,10 @@ describe.each([4, 5] as const)('a PublishLane that keeps nothing, protocol versi
     lane.connected(10, write, 50);
     const outcome = lane.publishEach([{ topic: 't', payload: 'x'.repeat(100) }, ...numbered(1)]);
     lane.acknowledged(received[0]?.messageId ?? 0, 0);
-    expect({ outcome: await outcome, unsendable }).toEqual({ outcome: [false, true], unsendable: 1 });
+    expect({ outcome: await outcome, unsendable }).toEqual({
+      outcome: [{ kind: 'too_large', maxBytes: 50 }, { kind: 'taken' }],
+      unsendable: 1,
+    });
   });
 
   it('gives out ids that are not those of the other lane', () => {

@@ -10,6 +10,29 @@ export interface Outgoing {
   readonly properties?: Buffer;
 }
 
+/** What has become of a message that was to go out on the connection that stood, or not at all. */
+export type PublishOutcome =
+  /** The broker has it. */
+  | { readonly kind: 'taken' }
+  /** It was not sent. */
+  | { readonly kind: 'unsent' }
+  /** The connection ended before the broker answered; `alone`: and nothing else was waiting for an answer. */
+  | { readonly kind: 'unanswered'; readonly alone: boolean }
+  /** The broker said no, by a reason code of MQTT 5. */
+  | { readonly kind: 'refused'; readonly reason: number }
+  /** The broker has said that it accepts no packet of that size. */
+  | { readonly kind: 'too_large'; readonly maxBytes: number };
+
+/** Why a message was given up. */
+class PublishFailure extends Error {
+  constructor(
+    readonly outcome: PublishOutcome,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
 /** Messages handed over together, until the broker has taken the last of them. */
 interface Lot {
   left: number;
@@ -93,16 +116,20 @@ export class PublishLane {
   }
 
   /**
-   * As {@link publish}, with an answer for each message.
-   * @returns for each whether the broker has taken it.
+   * As {@link publish}, with an answer for each message, in a lane that keeps nothing.
+   * @throws when no connection stands.
    */
-  async publishEach(messages: readonly Outgoing[]): Promise<readonly boolean[]> {
+  async publishEach(messages: readonly Outgoing[]): Promise<readonly PublishOutcome[]> {
     if (messages.length === 0) return [];
     this.assertOpen();
     const outcomes = messages.map(
       (message) =>
-        new Promise<boolean>((done) => {
-          const lot: Lot = { left: 1, resolve: () => done(true), reject: () => done(false) };
+        new Promise<PublishOutcome>((done) => {
+          const lot: Lot = {
+            left: 1,
+            resolve: () => done({ kind: 'taken' }),
+            reject: (error) => done(error instanceof PublishFailure ? error.outcome : { kind: 'unsent' }),
+          };
           this.queue.push({ message, lot });
         }),
     );
@@ -123,13 +150,27 @@ export class PublishLane {
     this.pump();
   }
 
-  /** The connection has ended. */
-  disconnected(): void {
+  /** Messages that were sent on the connection that stands and are not acknowledged yet. */
+  get unanswered(): number {
+    return this.underWay.size;
+  }
+
+  /**
+   * The connection has ended.
+   * @param others how many messages of other lanes the broker had not answered then.
+   */
+  disconnected(others = 0): void {
     this.write = undefined;
-    this.queue = [...this.underWay.values(), ...this.queue.slice(this.head)];
+    const unanswered = [...this.underWay.values()];
+    const unsent = this.queue.slice(this.head);
     this.head = 0;
     this.underWay.clear();
-    if (!this.rules.keeps) this.giveUp(new Error('the connection to the broker has ended'));
+    this.queue = this.rules.keeps ? [...unanswered, ...unsent] : unsent;
+    if (this.rules.keeps) return;
+    const ended = 'the connection to the broker has ended';
+    const alone = unanswered.length + others === 1;
+    for (const { lot } of unanswered) lot.reject(new PublishFailure({ kind: 'unanswered', alone }, ended));
+    this.giveUp(new Error(ended));
   }
 
   /**
@@ -143,7 +184,12 @@ export class PublishLane {
     if (!entry) return true;
     this.underWay.delete(packetId);
     if (reason >= FIRST_FAILURE)
-      entry.lot.reject(new Error(`the broker refused a message (reason ${reason.toString(16)})`));
+      entry.lot.reject(
+        new PublishFailure(
+          { kind: 'refused', reason },
+          `the broker refused a message (reason ${reason.toString(16)})`,
+        ),
+      );
     settleOne(entry.lot);
     return true;
   }
@@ -160,7 +206,11 @@ export class PublishLane {
       const publish = this.publishOf(entry.message, packetId);
       if (!publish) {
         this.onUnsendable();
-        if (!this.rules.keeps) entry.lot.reject(new Error('the broker accepts no message as large'));
+        const maxBytes = this.maxPacket;
+        if (!this.rules.keeps)
+          entry.lot.reject(
+            new PublishFailure({ kind: 'too_large', maxBytes }, 'the broker accepts no message as large'),
+          );
         settleOne(entry.lot);
         continue;
       }
