@@ -45,18 +45,19 @@ const STORE = `
 
 /**
  * Turns silent devices offline. One statement, one transaction: the lock is held for as long as it takes. What others are
- * changing is no longer silent, or will be found the next time.
+ * changing is no longer silent, or will be found the next time. Rows that are locked stay where they are: going back to
+ * them by their place spares a look into the index for each.
  */
 export const EXPIRE_SILENT = `
   WITH turn AS MATERIALIZED (
     SELECT pg_try_advisory_xact_lock(${SWEEP_LOCK}) AS mine
   ), silent AS (
-    SELECT id FROM medical_devices
+    SELECT ctid AS place FROM medical_devices
     WHERE status = 'online' AND last_seen < $1 AND (SELECT mine FROM turn)
     ORDER BY last_seen LIMIT $3 FOR UPDATE SKIP LOCKED
   ), gone AS (
     UPDATE medical_devices SET status = 'offline', connected_since = NULL FROM silent
-    WHERE medical_devices.id = silent.id
+    WHERE medical_devices.ctid = silent.place
     RETURNING device_id, tenant, patient_id, session, battery, signal_strength, last_seen
   ), kept AS (
     INSERT INTO device_status_changes
