@@ -49,14 +49,15 @@ describe('ServingLine', () => {
     await second;
   });
 
-  it('lets somebody serve a device on their own, where nobody is at it and there is room', async () => {
+  it('lets somebody serve a device on their own, where nobody is at it, nobody waits and there is room', async () => {
     const { line, rounds, served } = stage(1, 2);
     const end = line.begin('a');
     expect(line.begin('a')).toBeNull();
+    // The other round is for many.
+    expect(line.begin('b')).toBeNull();
     const again = line.add(['a']);
     const others = line.add(['b', 'c']);
     expect(served()).toEqual([['b']]);
-    expect(line.begin('d')).toBeNull();
     rounds[0]?.end();
     await settle();
     expect(served()).toEqual([['b'], ['c']]);

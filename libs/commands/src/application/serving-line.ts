@@ -33,12 +33,13 @@ export class ServingLine {
   }
 
   /**
-   * Begins a round of one device at once, for somebody who serves it on their own.
-   * @returns ends it, once; null where somebody is at the device or waits for it, or enough is under way.
+   * Begins a round of one device at once, for somebody who serves it on their own. Where there is much to do, all do better
+   * together: then there is none, and one round is always left for many.
+   * @returns ends it, once; null where somebody is at the device or anybody waits, or enough is under way.
    */
   begin(deviceId: string): (() => void) | null {
-    const isFree = !this.busy.has(deviceId) && !this.waiting.has(deviceId);
-    if (this.closed || !isFree || this.rounds.size >= this.concurrency) return null;
+    if (this.closed || this.busy.has(deviceId) || this.waiting.size > 0) return null;
+    if (this.rounds.size >= this.concurrency - 1) return null;
     this.busy.add(deviceId);
     let end = (): void => undefined;
     const round = new Promise<void>((resolve) => (end = resolve));
