@@ -6,13 +6,19 @@ import { CompactReadings1764100000000 } from '../libs/platform/src/database/migr
 import { PatientSince1764200000000 } from '../libs/platform/src/database/migrations/1764200000000-patient-since.js';
 import { Tenants1764205000000 } from '../libs/platform/src/database/migrations/1764205000000-tenants.js';
 import { AuditLog1764210000000 } from '../libs/platform/src/database/migrations/1764210000000-audit-log.js';
+import { StreamLog1764320000000 } from '../libs/platform/src/database/migrations/1764320000000-stream-log.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { installedPostgresVersions, PostgresServer } from './support/postgres-server.js';
 import { Service } from './support/service.js';
 import { until } from './support/until.js';
 
 /** What has come since readings were made compact, and is undone before that can be. */
-const LATER = [PatientSince1764200000000, Tenants1764205000000, AuditLog1764210000000];
+const LATER = [
+  PatientSince1764200000000,
+  Tenants1764205000000,
+  AuditLog1764210000000,
+  StreamLog1764320000000,
+];
 
 const EMBEDDED = 'of the embedded version';
 const DAY_MS = 86_400_000;

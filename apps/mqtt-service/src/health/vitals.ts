@@ -7,7 +7,7 @@ import {
   type ConsumerStatus,
   type PublisherStatus,
 } from '#platform';
-import { Ingest, LiveFeed } from '#telemetry';
+import { Ingest, LiveFeed, type StreamCounts } from '#telemetry';
 
 /** How the ingest does. */
 export interface IngestVitals {
@@ -54,6 +54,11 @@ export class Vitals {
 
   get webSocketClients(): number {
     return this.feed.size;
+  }
+
+  /** What the stream has done since the start. */
+  get stream(): Readonly<StreamCounts> {
+    return this.feed.counts;
   }
 
   /** The database's round trip in milliseconds; null when it does not answer. */

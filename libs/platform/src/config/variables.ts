@@ -72,6 +72,12 @@ const secondsToAnHour = (value: string): number => {
   return ms;
 };
 
+const minuteToADay = (value: string): number => {
+  const ms = parseDuration(value);
+  if (ms === null || ms < 60_000 || ms > DAY_MS) throw new Error('expected a duration from 1m to 1d');
+  return ms;
+};
+
 const list = (value: string): readonly string[] =>
   value
     .split(',')
@@ -362,6 +368,11 @@ export const VARIABLES = {
     '30s',
     'how often WebSocket clients are pinged; one that has not answered by the next ping is dropped',
     secondsToAnHour,
+  ),
+  STREAM_REPLAY: variable(
+    '6h',
+    'how far back a client of the stream may resume; from 1m to 1d',
+    minuteToADay,
   ),
   SHUTDOWN_TIMEOUT: variable('15s', 'time to finish what has begun when told to stop', duration),
 } as const;

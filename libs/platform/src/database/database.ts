@@ -15,6 +15,7 @@ import { CompactReadings1764100000000 } from './migrations/1764100000000-compact
 import { PatientSince1764200000000 } from './migrations/1764200000000-patient-since.js';
 import { Tenants1764205000000 } from './migrations/1764205000000-tenants.js';
 import { AuditLog1764210000000 } from './migrations/1764210000000-audit-log.js';
+import { StreamLog1764320000000 } from './migrations/1764320000000-stream-log.js';
 
 /** Replicas that start together migrate one after the other under this advisory lock. */
 const MIGRATION_LOCK = 0x6d71_7474; // "mqtt"
@@ -73,6 +74,7 @@ export class Database {
         PatientSince1764200000000,
         Tenants1764205000000,
         AuditLog1764210000000,
+        StreamLog1764320000000,
       ],
       synchronize: false,
       connectTimeoutMS: CONNECT_TIMEOUT_MS,

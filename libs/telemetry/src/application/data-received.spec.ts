@@ -15,7 +15,7 @@ const device: DeviceIdentity = {
 
 function eventsOf(payload: Record<string, unknown>): DataReceived[] {
   return decodeMessage(payload, device, RECEIVED).map(
-    (measurement, index) => new DataReceived(() => 'id', index, device, measurement, RECEIVED),
+    (measurement, index) => new DataReceived(() => 'id', index, device, measurement, RECEIVED, null),
   );
 }
 
