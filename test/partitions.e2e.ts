@@ -9,6 +9,7 @@ import { AuditLog1764210000000 } from '../libs/platform/src/database/migrations/
 import { CommandDispatch1764300000000 } from '../libs/platform/src/database/migrations/1764300000000-command-dispatch.js';
 import { StatusHistory1764310000000 } from '../libs/platform/src/database/migrations/1764310000000-status-history.js';
 import { ServiceReplicas1764330000000 } from '../libs/platform/src/database/migrations/1764330000000-service-replicas.js';
+import { StreamLog1764370000000 } from '../libs/platform/src/database/migrations/1764370000000-stream-log.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { installedPostgresVersions, PostgresServer } from './support/postgres-server.js';
 import { Service } from './support/service.js';
@@ -22,6 +23,7 @@ const LATER = [
   CommandDispatch1764300000000,
   StatusHistory1764310000000,
   ServiceReplicas1764330000000,
+  StreamLog1764370000000,
 ];
 
 const EMBEDDED = 'of the embedded version';

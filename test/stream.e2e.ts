@@ -166,6 +166,11 @@ describe('the WebSocket /ws/mqtt', () => {
   it('closes a client that does not read with 1013, and no other', async () => {
     const slow = await watch({ role: 'viewer' });
     const quick = await watch({ role: 'viewer' });
+    // Whoever has said something is told at once.
+    for (const client of [slow, quick]) {
+      client.say({ event: 'ping' });
+      await client.hear('pong');
+    }
     slow.socket.pause();
     const samples = Array.from({ length: 10_000 }, (_, index) => Math.sin(index / 10));
     let sent = 0;

@@ -3,12 +3,15 @@ import { DeviceDataMqtt } from './adapters/device-data.mqtt.js';
 import { LiveGateway } from './adapters/live.gateway.js';
 import { PgReceiptLedger } from './adapters/pg-receipt-ledger.js';
 import { PgRejectedMessageRepository } from './adapters/pg-rejected-message.repository.js';
+import { PgStreamLog } from './adapters/pg-stream-log.js';
 import { RejectedMessagesController } from './adapters/rejected-messages.controller.js';
 import { Ingest } from './application/ingest.js';
 import { LiveFeed } from './application/live-feed.js';
 import { QuarantineDesk } from './application/quarantine-desk.js';
+import { StreamReplay } from './application/stream-replay.js';
 import { ReceiptLedger } from './ports/receipt-ledger.js';
 import { RejectedMessageRepository } from './ports/rejected-message.repository.js';
+import { StreamLog } from './ports/stream-log.js';
 
 /** The stream: measurements in, live feed out; and the quarantine of what could not be taken in. */
 @Module({})
@@ -22,10 +25,12 @@ export class TelemetryModule {
       providers: [
         { provide: ReceiptLedger, useClass: PgReceiptLedger },
         { provide: RejectedMessageRepository, useClass: PgRejectedMessageRepository },
+        { provide: StreamLog, useClass: PgStreamLog },
         Ingest,
         LiveFeed,
         LiveGateway,
         QuarantineDesk,
+        StreamReplay,
       ],
       exports: [Ingest, LiveFeed],
     };

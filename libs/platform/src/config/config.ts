@@ -87,6 +87,8 @@ export abstract class Config {
     readonly maxClientsPerToken: number;
     readonly pingInterval: number;
   };
+  /** How far back a client of the stream may resume, in milliseconds. */
+  abstract readonly streamReplay: number;
   abstract readonly shutdownTimeout: number;
 }
 
@@ -235,6 +237,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
       maxClientsPerToken: values.WS_MAX_CLIENTS_PER_TOKEN,
       pingInterval: values.WS_PING_INTERVAL,
     },
+    streamReplay: values.STREAM_REPLAY,
     shutdownTimeout: values.SHUTDOWN_TIMEOUT,
   });
 }

@@ -18,6 +18,7 @@ import { AuditLog1764210000000 } from './migrations/1764210000000-audit-log.js';
 import { CommandDispatch1764300000000 } from './migrations/1764300000000-command-dispatch.js';
 import { StatusHistory1764310000000 } from './migrations/1764310000000-status-history.js';
 import { ServiceReplicas1764330000000 } from './migrations/1764330000000-service-replicas.js';
+import { StreamLog1764370000000 } from './migrations/1764370000000-stream-log.js';
 
 /** Replicas that start together migrate one after the other under this advisory lock. */
 const MIGRATION_LOCK = 0x6d71_7474; // "mqtt"
@@ -79,6 +80,7 @@ export class Database {
         CommandDispatch1764300000000,
         StatusHistory1764310000000,
         ServiceReplicas1764330000000,
+        StreamLog1764370000000,
       ],
       synchronize: false,
       connectTimeoutMS: CONNECT_TIMEOUT_MS,

@@ -5,6 +5,7 @@ import type { WebSocket } from 'ws';
 import { AuditTrail, Principal } from '#kernel';
 import { bearerToken, Config, requestIdOf, sourceAddress, TokenVerifier, trustedProxies } from '#platform';
 import { LiveFeed } from '../application/live-feed.js';
+import { StreamReplay } from '../application/stream-replay.js';
 import { LiveAudit } from './live-audit.js';
 import { LiveSession } from './live-session.js';
 import { TokenSeats } from './token-seats.js';
@@ -27,6 +28,7 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
 
   constructor(
     private readonly feed: LiveFeed,
+    private readonly replay: StreamReplay,
     private readonly verifier: TokenVerifier,
     private readonly config: Config,
     private readonly trail: AuditTrail,
@@ -55,6 +57,7 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
       socket,
       request.socket,
       this.feed,
+      this.replay,
       this.verifier,
       audit,
       webSocket.maxBuffer,
@@ -62,7 +65,12 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
     );
     this.sessions.add(session);
     socket.once('close', () => this.sessions.delete(session));
-    session.open(tokenOf(request), webSocket.allowAnonymous ? Principal.anonymousViewer() : null);
+    const query = new URL(request.url ?? '/', 'http://localhost').searchParams;
+    session.open(
+      tokenOf(request, query),
+      query,
+      webSocket.allowAnonymous ? Principal.anonymousViewer() : null,
+    );
   }
 
   /** Says goodbye, so that clients reconnect elsewhere rather than wait for a dead socket. */
@@ -72,9 +80,9 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
   }
 }
 
-function tokenOf(request: IncomingMessage): string | null {
-  const { authorization } = request.headers;
+function tokenOf({ headers }: IncomingMessage, query: URLSearchParams): string | null {
+  const { authorization } = headers;
   // A header that holds no bearer token is a failed attempt, not an anonymous one.
   if (authorization !== undefined) return bearerToken(authorization) ?? '';
-  return new URL(request.url ?? '/', 'http://localhost').searchParams.get('token');
+  return query.get('token');
 }
