@@ -101,11 +101,11 @@ export class PgStreamLog extends StreamLog implements OnApplicationBootstrap, Be
   async append(transaction: Transaction, entries: readonly LogEntry[]): Promise<void> {
     const last = entries.at(-1);
     if (!last) return;
-    const [epoch, body] = await Promise.all([this.opened, packBatch(entries)]);
+    const epoch = await this.opened;
     await clientOf(transaction).query({
       name: 'stream-log-append',
       text: APPEND,
-      values: [epoch, last.place, body],
+      values: [epoch, last.place, packBatch(entries)],
     });
   }
 
@@ -144,7 +144,7 @@ export class PgStreamLog extends StreamLog implements OnApplicationBootstrap, Be
       epoch,
       place: Number(place),
       other: Number(other),
-      entries: async () =>
+      entries: () =>
         other === '0' ? unpackBatch(body) : [{ place: Number(place), event: unpackEvent(body) }],
     }));
   }

@@ -45,7 +45,7 @@ export class StreamReplay {
       if (rows.length === 0) return;
       for (row of rows) {
         let chunk: StreamMessage[] = [];
-        for (const entry of await row.entries()) {
+        for (const entry of row.entries()) {
           way.pass(row, entry, chunk);
           if (chunk.length < CHUNK) continue;
           yield chunk;

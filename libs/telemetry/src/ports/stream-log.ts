@@ -49,7 +49,7 @@ export interface LogRow {
   readonly place: number;
   /** 0: it holds messages. */
   readonly other: number;
-  entries(): Promise<readonly (LoggedMessage | EventEntry)[]>;
+  entries(): readonly (LoggedMessage | EventEntry)[];
 }
 
 /** What the stream tells again to those who missed it, kept for a while. */

@@ -3,7 +3,7 @@ import type { MigrationInterface, QueryRunner } from 'typeorm';
 /**
  * What the live stream tells again to those who missed it. A row is a batch of messages as they came in, or one event of
  * another kind. `epoch` is a run of the service, which counts its messages (`place`) and its other events (`other`): the
- * order they are told in, which that of commits is not. Bodies come compressed where that pays.
+ * order they are told in, which that of commits is not.
  */
 export class StreamLog1764370000000 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
