@@ -2,6 +2,7 @@ import type { MqttClient } from 'mqtt';
 import { WebSocket } from 'ws';
 import { brokersHere, startBroker, type BrokerUnderTest } from './support/brokers.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
+import { EventSourceClient } from './support/event-source.js';
 import type { LiveClient, LiveMessage } from './support/live-client.js';
 import { randomFrom } from './support/random.js';
 import { Service } from './support/service.js';
@@ -11,7 +12,15 @@ const DEVICES = ['heart_0', 'heart_1', 'heart_2', 'heart_3'];
 const told = ({ messages }: LiveClient): LiveMessage[] => messages.filter(({ id }) => id !== undefined);
 
 /** A client that is cut off again and again, and goes on from the last id it has read. */
-class Follower {
+interface Follower {
+  readonly read: readonly LiveMessage[];
+  readonly errors: readonly unknown[];
+  readonly cuts: number;
+  connect(): void;
+  end(): void;
+}
+
+class SocketFollower implements Follower {
   readonly read: LiveMessage[] = [];
   readonly errors: unknown[] = [];
   cuts = 0;
@@ -58,6 +67,57 @@ class Follower {
   }
 }
 
+/** The same over HTTP, as a browser does it: by Last-Event-ID. */
+class EventSourceFollower implements Follower {
+  readonly read: LiveMessage[] = [];
+  readonly errors: unknown[] = [];
+  cuts = 0;
+  private isOver = false;
+  private client: EventSourceClient | undefined;
+
+  /** @param toRead how many events it is to read before it is cut off again. */
+  constructor(
+    private readonly port: number,
+    private readonly token: string,
+    private since: string,
+    private readonly toRead: () => number,
+  ) {}
+
+  connect(): void {
+    void this.follow();
+  }
+
+  end(): void {
+    this.isOver = true;
+    this.client?.end();
+  }
+
+  private ended(): boolean {
+    return this.isOver;
+  }
+
+  private async follow(): Promise<void> {
+    while (!this.ended()) {
+      let left = this.toRead();
+      const headers = { authorization: `Bearer ${this.token}`, 'last-event-id': this.since };
+      const client = await EventSourceClient.open(this.port, '', headers, (message) => {
+        // So little may wait for it that it is given up under load; it comes back as after any other end.
+        if (message.event === 'error' && message.data['code'] !== 'too_slow') this.errors.push(message.data);
+        if (message.id === undefined) return;
+        this.read.push(message);
+        left -= 1;
+        if (left > 0) return;
+        this.cuts += 1;
+        client.end();
+      });
+      this.client = client;
+      if (client.response.statusCode !== 200) this.errors.push(client.response.statusCode);
+      await client.closed();
+      this.since = client.lastEventId || this.since;
+    }
+  }
+}
+
 describe.each(brokersHere())('a client that comes back to the stream, with the broker %s', (kind) => {
   let database: TestDatabase;
   let broker: BrokerUnderTest;
@@ -88,16 +148,13 @@ describe.each(brokersHere())('a client that comes back to the stream, with the b
     const below = (limit: number): number => Math.floor(random() * limit);
     const { data } = await witness.hear('connected');
     const url = `ws://127.0.0.1:${service.port}/ws/mqtt?token=${await service.token()}`;
-    const followers = Array.from(
-      { length: 4 },
-      () =>
-        new Follower(
-          url,
-          String(data['last_id']),
-          () => below(2) === 0,
-          () => 1 + below(400),
-        ),
-    );
+    const begun = String(data['last_id']);
+    const toRead = (): number => 1 + below(400);
+    const token = await service.token();
+    const followers: readonly Follower[] = [1, 2, 3].flatMap(() => [
+      new SocketFollower(url, begun, () => below(2) === 0, toRead),
+      new EventSourceFollower(service.port, token, begun, toRead),
+    ]);
     for (const follower of followers) follower.connect();
     const LOTS = 60;
     const LOT = 100;
@@ -118,9 +175,12 @@ describe.each(brokersHere())('a client that comes back to the stream, with the b
         .map(({ data: { number } }) => number);
     const count = (messages: readonly LiveMessage[]): number =>
       messages.filter(({ event }) => event === 'device.data.received').length;
+    try {
+      await until('all to be read', () => followers.every(({ read }) => count(read) >= LOTS * LOT));
+    } finally {
+      for (const follower of followers) follower.end();
+    }
     for (const follower of followers) {
-      await until('all to be read', () => count(follower.read) >= LOTS * LOT);
-      follower.end();
       for (const [id, numbers] of sent) expect(numbersOf(follower.read, id)).toEqual(numbers);
       expect(follower.cuts).toBeGreaterThan(10);
       expect(follower.errors).toEqual([]);

@@ -1,10 +1,12 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import { DeviceDataMqtt } from './adapters/device-data.mqtt.js';
 import { LiveGateway } from './adapters/live.gateway.js';
+import { LiveRoom } from './adapters/live-room.js';
 import { PgReceiptLedger } from './adapters/pg-receipt-ledger.js';
 import { PgRejectedMessageRepository } from './adapters/pg-rejected-message.repository.js';
 import { PgStreamLog } from './adapters/pg-stream-log.js';
 import { RejectedMessagesController } from './adapters/rejected-messages.controller.js';
+import { StreamController } from './adapters/stream.controller.js';
 import { Ingest } from './application/ingest.js';
 import { LiveFeed } from './application/live-feed.js';
 import { QuarantineDesk } from './application/quarantine-desk.js';
@@ -21,7 +23,7 @@ export class TelemetryModule {
     return {
       module: TelemetryModule,
       imports: [devices, readings],
-      controllers: [DeviceDataMqtt, RejectedMessagesController],
+      controllers: [DeviceDataMqtt, RejectedMessagesController, StreamController],
       providers: [
         { provide: ReceiptLedger, useClass: PgReceiptLedger },
         { provide: RejectedMessageRepository, useClass: PgRejectedMessageRepository },
@@ -29,6 +31,7 @@ export class TelemetryModule {
         Ingest,
         LiveFeed,
         LiveGateway,
+        LiveRoom,
         QuarantineDesk,
         StreamReplay,
       ],

@@ -239,6 +239,11 @@ export const VARIABLES = {
     'how often WebSocket clients are pinged; one that has not answered by the next ping is dropped',
     secondsToAnHour,
   ),
+  WS_COMPRESSION: variable(
+    'false',
+    'true compresses large messages to WebSocket clients that ask for it (permessage-deflate)',
+    boolean,
+  ),
   STREAM_REPLAY: variable(
     '6h',
     'how far back a client of the stream may resume; from 1m to 1d',

@@ -8,6 +8,15 @@ import { codeOfStatus, problemBody } from '../http/problem.filter.js';
 import type { Throttle } from '../http/throttle.js';
 
 const MAX_FRAME_BYTES = 65_536;
+/**
+ * RFC 7692, section 7.1: no context is kept from one message to the next, so that a message is compressed once for all who
+ * get it, and none for each connection takes memory. A client that asks for a window of its own gets no compression.
+ */
+const SHARED_DEFLATE = {
+  serverNoContextTakeover: true,
+  clientNoContextTakeover: true,
+  serverMaxWindowBits: 15,
+};
 const LOOPBACK_NAMES: ReadonlySet<string> = new Set(['localhost', '127.0.0.1', '[::1]']);
 const PROBLEM = { 'Content-Type': 'application/problem+json; charset=utf-8' } as const;
 const TOO_MANY_REQUESTS = problemBody({
@@ -36,7 +45,7 @@ export class OriginWsAdapter extends WsAdapter {
   override create(port: number, options: Record<string, unknown> = {}): unknown {
     const limits: ServerOptions = {
       maxPayload: MAX_FRAME_BYTES,
-      perMessageDeflate: false,
+      perMessageDeflate: this.config.webSocket.compression ? SHARED_DEFLATE : false,
       verifyClient: ({ origin, req }, done) => {
         void this.throttle.handshake(req).then((seconds) => {
           if (seconds !== null) {

@@ -116,7 +116,8 @@ function readList<T>(
   if (list === undefined) return undefined;
   const items: readonly unknown[] | null = Array.isArray(list) ? list : null;
   if (!items || items.length > MAX_LIST || !items.every(accepts)) {
-    throw invalid('invalid_message', `data.${field} is not a list of up to ${MAX_LIST} such values.`);
+    const message = `is not a list of up to ${MAX_LIST} such values`;
+    throw new DomainError('invalid', 'invalid_message', `data.${field} ${message}.`, [{ field, message }]);
   }
   return items;
 }

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { RawData, WebSocket } from 'ws';
 import { DomainError, type Principal } from '#kernel';
@@ -12,7 +11,7 @@ import type { LiveAudit } from './live-audit.js';
 import { parseClientMessage, wishOf, type ClientMessage, type Wish } from './live-message.js';
 import { LiveSocket, TRY_AGAIN_LATER } from './live-socket.js';
 import { MessageAllowance } from './message-allowance.js';
-import type { TokenSeats } from './token-seats.js';
+import { seatOf, type LiveRoom } from './live-room.js';
 
 const AUTHENTICATE_WITHIN_MS = 5_000;
 /** The contract's own close code: no token, a bad one, or one that has expired. */
@@ -55,7 +54,7 @@ export class LiveSession {
     private readonly verifier: TokenVerifier,
     private readonly audit: LiveAudit,
     maxBuffer: number,
-    private readonly seats: TokenSeats,
+    private readonly room: LiveRoom,
   ) {
     this.outlet = new LiveSocket(socket, connection, maxBuffer, () => {
       this.unsubscribe();
@@ -80,7 +79,7 @@ export class LiveSession {
     this.socket.once('close', () => {
       clearTimeout(this.timer);
       this.unsubscribe();
-      this.seats.leave(this.seat);
+      this.room.stand(this.seat);
     });
     if (token !== null) {
       this.enqueue(() => this.authenticate(token, 'connected'));
@@ -236,10 +235,10 @@ export class LiveSession {
 
   /** @returns whether there is room for one more connection with this token. */
   private sit(token: string): boolean {
-    const seat = createHash('sha256').update(token).digest('base64');
-    if (seat === this.seat) return true;
-    if (!this.seats.take(seat)) return false;
-    this.seats.leave(this.seat);
+    if (seatOf(token) === this.seat) return true;
+    const seat = this.room.sit(token);
+    if (seat === null) return false;
+    this.room.stand(this.seat);
     this.seat = seat;
     return true;
   }

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import type { WebSocket } from 'ws';
 import type { FrameFormat } from '../application/audience.js';
 import type { Outlet } from '../application/subscription.js';
-import { textFrames } from './web-socket-frame.js';
+import { deflatedTextFrames, textFrames } from './web-socket-frame.js';
 
 /** RFC 6455 registry, 1013: try again later. */
 export const TRY_AGAIN_LATER = 1013;
@@ -12,9 +12,13 @@ const DRAINED_WITHIN_MS = 10_000;
 /** The WebSockets' own way to send is not used: it would make a header anew for each of them. */
 const WEB_SOCKET: FrameFormat = { encode: (messages) => textFrames(messages.map(({ text }) => text)) };
 
+const COMPRESSED_WEB_SOCKET: FrameFormat = {
+  encode: (messages) => deflatedTextFrames(messages.map(({ text }) => text)),
+};
+
 /** A WebSocket as the stream sees it: it writes frames that were made for many, and gives up who does not read them. */
 export class LiveSocket implements Outlet {
-  readonly format = WEB_SOCKET;
+  readonly format: FrameFormat;
 
   /**
    * @param connection what the WebSocket runs on.
@@ -25,7 +29,11 @@ export class LiveSocket implements Outlet {
     private readonly connection: Socket,
     readonly maxBuffer: number,
     private readonly onDropped: () => void,
-  ) {}
+  ) {
+    // RFC 6455, section 9.1: the names of what was agreed on, separated by commas.
+    const compressed = /(^|,)\s*permessage-deflate/.test(socket.extensions);
+    this.format = compressed ? COMPRESSED_WEB_SOCKET : WEB_SOCKET;
+  }
 
   isClosed(): boolean {
     return this.socket.readyState !== this.socket.OPEN;

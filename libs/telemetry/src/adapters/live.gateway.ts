@@ -7,8 +7,8 @@ import { bearerToken, Config, requestIdOf, sourceAddress, TokenVerifier, trusted
 import { LiveFeed } from '../application/live-feed.js';
 import { StreamReplay } from '../application/stream-replay.js';
 import { LiveAudit } from './live-audit.js';
+import { LiveRoom } from './live-room.js';
 import { LiveSession } from './live-session.js';
-import { TokenSeats } from './token-seats.js';
 
 /** RFC 6455 registry, 1013: try again later. */
 const TRY_AGAIN_LATER = 1013;
@@ -23,7 +23,6 @@ const GOING_AWAY = 1001;
 export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplicationShutdown {
   private readonly sessions = new Set<LiveSession>();
   private readonly pings: NodeJS.Timeout;
-  private readonly seats: TokenSeats;
   private readonly trusted: ReturnType<typeof trustedProxies>;
 
   constructor(
@@ -32,9 +31,9 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
     private readonly verifier: TokenVerifier,
     private readonly config: Config,
     private readonly trail: AuditTrail,
+    private readonly room: LiveRoom,
   ) {
-    const { pingInterval, maxClientsPerToken } = config.webSocket;
-    this.seats = new TokenSeats(maxClientsPerToken);
+    const { pingInterval } = config.webSocket;
     this.trusted = trustedProxies(config.http);
     this.pings = setInterval(() => this.sessions.forEach((session) => session.ping()), pingInterval);
     this.pings.unref();
@@ -43,7 +42,7 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
   /** Synchronous on purpose: messages may follow the handshake at once, and must find their listener. */
   handleConnection(socket: WebSocket, request: IncomingMessage): void {
     const { webSocket } = this.config;
-    if (this.sessions.size >= webSocket.maxClients) {
+    if (!this.room.enter()) {
       socket.close(TRY_AGAIN_LATER, 'too many connections');
       setTimeout(() => socket.terminate(), GOODBYE_MS).unref();
       return;
@@ -61,10 +60,13 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
       this.verifier,
       audit,
       webSocket.maxBuffer,
-      this.seats,
+      this.room,
     );
     this.sessions.add(session);
-    socket.once('close', () => this.sessions.delete(session));
+    socket.once('close', () => {
+      this.sessions.delete(session);
+      this.room.leave();
+    });
     const query = new URL(request.url ?? '/', 'http://localhost').searchParams;
     session.open(
       tokenOf(request, query),

@@ -10,6 +10,7 @@ export interface FrameFormat {
 /** An event as watchers read it. */
 export interface StreamMessage {
   readonly id: string;
+  readonly type: string;
   /** The whole message, JSON. */
   readonly text: string;
 }

@@ -8,7 +8,7 @@ import { Audience, type FrameFormat, type StreamMessage, type Watcher } from './
 export function streamMessage(event: DomainEvent, at: StreamPosition): StreamMessage {
   const id = at.idOf(event.id);
   const text = `{"event":"${event.type}","id":${JSON.stringify(id)},"time":"${event.time}","data":${eventDataJson(event)}}`;
-  return { id, text };
+  return { id, type: event.type, text };
 }
 
 /** What the stream has done since the start. */
@@ -32,6 +32,8 @@ export class LiveFeed {
   /** Those who watch, and those who are still told what they missed. */
   private readonly clients = new Set<Watcher>();
   private reached: StreamPosition | undefined;
+  /** What is told in this turn of the event loop: under load it is much, and each connection is written to but once. */
+  private burst: { readonly events: DomainEvent[]; readonly positions: StreamPosition[] } | null = null;
   /** What is told of before this run has its number. */
   private readonly early: (() => void)[] = [];
   readonly counts: StreamCounts = { sent: 0, replays: 0, replayed: 0, dropped: 0 };
@@ -54,6 +56,11 @@ export class LiveFeed {
     return this.clients.size;
   }
 
+  /** Whether {@link position} is known. */
+  get isOpen(): boolean {
+    return this.reached !== undefined;
+  }
+
   /** Behind the last event that was told of. */
   get position(): StreamPosition {
     if (!this.reached) throw new Error('the stream has not begun');
@@ -71,7 +78,9 @@ export class LiveFeed {
     this.audience.remove(watcher);
   }
 
+  /** Tells somebody of all that is told from now on: behind {@link position}, and of nothing before. */
   add(watcher: Watcher): void {
+    this.flush();
     this.audience.add(watcher);
   }
 
@@ -89,7 +98,6 @@ export class LiveFeed {
   /** @returns a promise where something is to be written down. */
   private tell(events: readonly DomainEvent[]): void | Promise<void> {
     const noted: NotedEvent[] = [];
-    const positions: StreamPosition[] = [];
     const isWatched = this.audience.size > 0;
     const { epoch } = this.position;
     let { place, index, other } = this.position;
@@ -101,14 +109,25 @@ export class LiveFeed {
         other += 1;
         noted.push({ place, other, event });
       }
-      if (isWatched) positions.push(new StreamPosition(epoch, place, index, other));
+      if (isWatched) this.enqueue(event, new StreamPosition(epoch, place, index, other));
     }
     this.reached = new StreamPosition(epoch, place, index, other);
-    if (isWatched) this.broadcast(events, positions);
     if (noted.length > 0) return this.log.note(noted);
   }
 
-  private broadcast(events: readonly DomainEvent[], positions: readonly StreamPosition[]): void {
+  private enqueue(event: DomainEvent, position: StreamPosition): void {
+    if (!this.burst) {
+      this.burst = { events: [], positions: [] };
+      setImmediate(() => this.flush());
+    }
+    this.burst.events.push(event);
+    this.burst.positions.push(position);
+  }
+
+  private flush(): void {
+    if (!this.burst) return;
+    const { events, positions } = this.burst;
+    this.burst = null;
     const messages = new Messages(events, positions);
     for (const [group, wanted] of this.audience.match(events)) {
       for (const [format, watchers] of group.members) {
