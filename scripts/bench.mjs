@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { ensureBuilt, ensureInstalled, ROOT } from './ensure.mjs';
 
-const BENCHES = ['ingest', 'auth', 'commands', 'presence'];
+const BENCHES = ['ingest', 'auth', 'commands', 'presence', 'stream'];
 const [name = BENCHES[0], ...options] = process.argv.slice(2);
 if (!BENCHES.includes(name)) {
   process.stderr.write(`npm run bench -- ${BENCHES.join('|')} [options]\n`);

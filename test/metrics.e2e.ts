@@ -55,6 +55,10 @@ describe('/metrics', () => {
       mqtt_service_publishes_waiting: 'gauge',
       mqtt_service_broker_dropped_messages_total: 'counter',
       mqtt_service_websocket_clients: 'gauge',
+      mqtt_service_stream_messages_sent_total: 'counter',
+      mqtt_service_stream_replays_total: 'counter',
+      mqtt_service_stream_messages_replayed_total: 'counter',
+      mqtt_service_stream_clients_dropped_total: 'counter',
       mqtt_service_database_up: 'gauge',
     });
     for (const name of Object.keys(types)) expect(text).toContain(`# HELP ${name} `);

@@ -12,6 +12,7 @@ import { ServiceReplicas1764330000000 } from '../libs/platform/src/database/migr
 import { FormerPatients1764340000000 } from '../libs/platform/src/database/migrations/1764340000000-former-patients.js';
 import { CommandNews1764350000000 } from '../libs/platform/src/database/migrations/1764350000000-command-news.js';
 import { ProvenSilence1764360000000 } from '../libs/platform/src/database/migrations/1764360000000-proven-silence.js';
+import { StreamLog1764370000000 } from '../libs/platform/src/database/migrations/1764370000000-stream-log.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { installedPostgresVersions, PostgresServer } from './support/postgres-server.js';
 import { Service } from './support/service.js';
@@ -28,6 +29,7 @@ const LATER = [
   FormerPatients1764340000000,
   CommandNews1764350000000,
   ProvenSilence1764360000000,
+  StreamLog1764370000000,
 ];
 
 const EMBEDDED = 'of the embedded version';

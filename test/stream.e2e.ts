@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import type { IncomingMessage } from 'node:http';
 import type { MqttClient } from 'mqtt';
 import { WebSocket } from 'ws';
 import { createDatabase, type TestDatabase } from './support/database.js';
@@ -166,6 +168,11 @@ describe('the WebSocket /ws/mqtt', () => {
   it('closes a client that does not read with 1013, and no other', async () => {
     const slow = await watch({ role: 'viewer' });
     const quick = await watch({ role: 'viewer' });
+    // Whoever has said something is told at once.
+    for (const client of [slow, quick]) {
+      client.say({ event: 'ping' });
+      await client.hear('pong');
+    }
     slow.socket.pause();
     const samples = Array.from({ length: 10_000 }, (_, index) => Math.sin(index / 10));
     let sent = 0;
@@ -189,5 +196,51 @@ describe('the WebSocket /ws/mqtt', () => {
       () => quick.messages.filter(({ data }) => data['metric_type'] === 'ecg').length === sent,
     );
     quick.end();
+  });
+});
+
+describe('the WebSocket with WS_COMPRESSION', () => {
+  let database: TestDatabase;
+  beforeAll(async () => {
+    database = await createDatabase();
+  });
+  afterAll(() => database.drop());
+
+  it.each([
+    ['true', 'permessage-deflate'],
+    ['false', ''],
+  ])('%s compresses what is large for those who ask for it, and nothing else', async (setting, agreed) => {
+    const service = await Service.start({ DATABASE_URL: database.url, WS_COMPRESSION: setting });
+    const device = await service.mqtt();
+    await service.register('heart_1', 'ecg_monitor', 1);
+    const url = `ws://127.0.0.1:${service.port}/ws/mqtt?token=${await service.token()}`;
+    const offers = [true, false, { serverMaxWindowBits: 9 }];
+    const heard = await Promise.all(
+      offers.map(async (perMessageDeflate) => {
+        const socket = new WebSocket(url, { perMessageDeflate });
+        const opened = once(socket, 'upgrade') as Promise<[IncomingMessage]>;
+        const texts: string[] = [];
+        socket.on('message', (data: Buffer) => texts.push(data.toString('utf8')));
+        const [{ socket: connection }] = await opened;
+        await until('the greeting', () => texts.length > 0);
+        return { socket, texts, connection };
+      }),
+    );
+    const samples = Array.from({ length: 5_000 }, (_, index) => index % 7);
+    const measured = { metric_type: 'ecg', lead: 'I', sampling_rate: 500, samples, unit: 'uV' };
+    for (let sent = 0; sent < 3; sent += 1)
+      await device.publishAsync('devices/heart_1/data', JSON.stringify(measured), { qos: 1 });
+    const waveforms = ({ texts }: { readonly texts: readonly string[] }): string[] =>
+      texts.filter((text) => text.includes('"samples"'));
+    await until('all of it', () => heard.every((each) => waveforms(each).length === 3));
+    const [asked, plain] = heard;
+    for (const each of heard) expect(waveforms(each)).toEqual(waveforms(heard[0] as typeof each));
+    expect(heard.map(({ socket }) => socket.extensions.split(';')[0])).toEqual([agreed, '', '']);
+    const size = waveforms(plain as (typeof heard)[number]).join('').length;
+    expect(plain?.connection.bytesRead).toBeGreaterThan(size);
+    if (setting === 'true') expect(asked?.connection.bytesRead).toBeLessThan(size / 5);
+    for (const { socket } of heard) socket.terminate();
+    await device.endAsync();
+    await service.remove();
   });
 });

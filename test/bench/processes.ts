@@ -17,7 +17,7 @@ export class Script {
 
   static start(name: string, args: readonly string[]): Script {
     const child = spawn(process.execPath, [join(HERE, `${name}.js`), ...args], {
-      stdio: ['ignore', 'pipe', 'inherit'],
+      stdio: ['pipe', 'pipe', 'inherit'],
     });
     if (!child.stdout) throw new Error('no output');
     return new Script(child, createInterface({ input: child.stdout })[Symbol.asyncIterator]());
@@ -25,6 +25,11 @@ export class Script {
 
   get pid(): number {
     return this.child.pid ?? 0;
+  }
+
+  /** Writes a line to its standard input. */
+  say(line: string): void {
+    this.child.stdin?.write(`${line}\n`);
   }
 
   /** The next line it prints. @throws when it ends before. */

@@ -46,7 +46,10 @@ export async function send(agent: Agent, port: number, request: WireRequest): Pr
   outgoing.end(request.body ?? undefined);
   const [incoming] = await answered;
   const chunks: Buffer[] = [];
-  for await (const chunk of incoming) chunks.push(chunk as Buffer);
+  for await (const chunk of incoming) {
+    chunks.push(chunk as Buffer);
+    if (isStream(String(incoming.headers['content-type']))) break;
+  }
   return {
     status: incoming.statusCode ?? 0,
     headers: Object.fromEntries(
@@ -114,9 +117,15 @@ function parse(bytes: Buffer): WireAnswer | null {
   return { status, headers, body: rest.join('\r\n\r\n') };
 }
 
+/** It goes on for ever. */
+function isStream(contentType: string): boolean {
+  return contentType.startsWith('text/event-stream');
+}
+
 function isWhole(received: string): boolean {
   const answer = received.replace(CONTINUE, '');
   const [head = '', ...rest] = answer.split('\r\n\r\n');
+  if (isStream(/^content-type: *(.*)$/im.exec(head)?.[1] ?? '')) return rest.length > 0;
   const length = /^content-length: *(\d+)/im.exec(head)?.[1];
   return length === undefined
     ? answer.endsWith('\r\n0\r\n\r\n')

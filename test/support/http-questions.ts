@@ -1,4 +1,5 @@
-import { Agent, request } from 'node:http';
+import { once } from 'node:events';
+import { Agent, request, type IncomingMessage } from 'node:http';
 import { text } from 'node:stream/consumers';
 import type { Caller } from './callers.js';
 import { expected, ruleOf, RULES, type Rule, type Subject } from './http-rules.js';
@@ -38,14 +39,20 @@ export async function ask(
   };
   return new Promise((resolve, reject) => {
     request({ host: '127.0.0.1', port, agent, method, path, headers }, (response) => {
-      text(response).then(
-        (received) => resolve({ status: response.statusCode ?? 0, body: received }),
-        reject,
-      );
+      // It would go on for ever: what it begins with is its answer.
+      const isStream = response.headers['content-type'] === 'text/event-stream' && method !== 'HEAD';
+      const answer = isStream ? beginningOf(response) : text(response);
+      answer.then((received) => resolve({ status: response.statusCode ?? 0, body: received }), reject);
     })
       .on('error', reject)
       .end(body);
   });
+}
+
+async function beginningOf(response: IncomingMessage): Promise<string> {
+  const [chunk] = (await once(response, 'data')) as [Buffer];
+  response.destroy();
+  return chunk.toString('utf8');
 }
 
 /** The status, and of a problem its code. HEAD has no body to look into. */

@@ -96,6 +96,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
     foreign: '404 rejected_message_not_found',
     unconfined: true,
   },
+  'GET /stream': { lock: 'stream', answers: '200', queries: ['', '?events=device.connected'] },
   'GET /audit': { lock: 'admin', answers: '200', unconfined: true, tells: 'anything' },
   'POST /mqtt/auth': { lock: 'the broker', answers: '200' },
   'POST /mqtt/acl': { lock: 'the broker', answers: '200' },

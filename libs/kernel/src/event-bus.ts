@@ -32,6 +32,11 @@ export interface DomainEvent extends Ownership {
   readonly patientId: number | null;
   /** When it happened, ISO 8601 in UTC. */
   readonly time: string;
+  /**
+   * Where its cause stands in the log of the stream, if that was written when it was stored: which message, and which of
+   * the message's events.
+   */
+  readonly logged?: { readonly place: number; readonly index: number } | undefined;
   /** Told of long after it happened, or nobody knows when it did: it says nothing of how things are now. */
   readonly late?: boolean;
   /** snake_case, ready to be serialised. */

@@ -1,3 +1,3 @@
 export { Ingest } from './application/ingest.js';
-export { LiveFeed } from './application/live-feed.js';
+export { LiveFeed, type StreamCounts } from './application/live-feed.js';
 export { TelemetryModule } from './telemetry.module.js';

@@ -1,14 +1,19 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import { DeviceDataMqtt } from './adapters/device-data.mqtt.js';
 import { LiveGateway } from './adapters/live.gateway.js';
+import { LiveRoom } from './adapters/live-room.js';
 import { PgReceiptLedger } from './adapters/pg-receipt-ledger.js';
 import { PgRejectedMessageRepository } from './adapters/pg-rejected-message.repository.js';
+import { PgStreamLog } from './adapters/pg-stream-log.js';
 import { RejectedMessagesController } from './adapters/rejected-messages.controller.js';
+import { StreamController } from './adapters/stream.controller.js';
 import { Ingest } from './application/ingest.js';
 import { LiveFeed } from './application/live-feed.js';
 import { QuarantineDesk } from './application/quarantine-desk.js';
+import { StreamReplay } from './application/stream-replay.js';
 import { ReceiptLedger } from './ports/receipt-ledger.js';
 import { RejectedMessageRepository } from './ports/rejected-message.repository.js';
+import { StreamLog } from './ports/stream-log.js';
 
 /** The stream: measurements in, live feed out; and the quarantine of what could not be taken in. */
 @Module({})
@@ -18,14 +23,17 @@ export class TelemetryModule {
     return {
       module: TelemetryModule,
       imports: [devices, readings],
-      controllers: [DeviceDataMqtt, RejectedMessagesController],
+      controllers: [DeviceDataMqtt, RejectedMessagesController, StreamController],
       providers: [
         { provide: ReceiptLedger, useClass: PgReceiptLedger },
         { provide: RejectedMessageRepository, useClass: PgRejectedMessageRepository },
+        { provide: StreamLog, useClass: PgStreamLog },
         Ingest,
         LiveFeed,
         LiveGateway,
+        LiveRoom,
         QuarantineDesk,
+        StreamReplay,
       ],
       exports: [Ingest, LiveFeed],
     };

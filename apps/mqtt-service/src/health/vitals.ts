@@ -7,7 +7,7 @@ import {
   type ConsumerStatus,
   type PublisherStatus,
 } from '#platform';
-import { Ingest, LiveFeed } from '#telemetry';
+import { Ingest, LiveFeed, type StreamCounts } from '#telemetry';
 
 /** A batch takes moments: what has waited for so long is held up, by the database or by whoever takes the events. */
 const HELD_UP_MS = 30_000;
@@ -60,6 +60,11 @@ export class Vitals {
 
   get webSocketClients(): number {
     return this.feed.size;
+  }
+
+  /** What the stream has done since the start. */
+  get stream(): Readonly<StreamCounts> {
+    return this.feed.counts;
   }
 
   /** The database's round trip in milliseconds; null when it does not answer. */

@@ -79,6 +79,11 @@ export class ServiceMetrics {
       () => vitals.publishing.brokerDropped ?? 0,
     );
     this.gauge('websocket_clients', 'Clients that watch the stream', () => vitals.webSocketClients);
+    const { stream } = vitals;
+    this.counter('stream_messages_sent_total', 'Messages sent to who watches the stream', () => stream.sent);
+    this.counter('stream_replays_total', 'Clients that went on from where they were', () => stream.replays);
+    this.counter('stream_messages_replayed_total', 'Messages sent again to these', () => stream.replayed);
+    this.counter('stream_clients_dropped_total', 'Clients given up for not reading', () => stream.dropped);
     this.gauge('database_up', '1 while the database answers', async () =>
       Number((await vitals.databaseLatency()) !== null),
     );

@@ -88,7 +88,11 @@ export abstract class Config {
     readonly maxClients: number;
     readonly maxClientsPerToken: number;
     readonly pingInterval: number;
+    /** Whether permessage-deflate (RFC 7692) is agreed to. */
+    readonly compression: boolean;
   };
+  /** How far back a client of the stream may resume, in milliseconds. */
+  abstract readonly streamReplay: number;
   abstract readonly shutdownTimeout: number;
 }
 
@@ -237,7 +241,9 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
       maxClients: values.WS_MAX_CLIENTS,
       maxClientsPerToken: values.WS_MAX_CLIENTS_PER_TOKEN,
       pingInterval: values.WS_PING_INTERVAL,
+      compression: values.WS_COMPRESSION,
     },
+    streamReplay: values.STREAM_REPLAY,
     shutdownTimeout: values.SHUTDOWN_TIMEOUT,
   });
 }

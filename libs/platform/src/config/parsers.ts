@@ -69,6 +69,12 @@ export const secondsToAnHour = (value: string): number => {
   return ms;
 };
 
+export const minuteToADay = (value: string): number => {
+  const ms = parseDuration(value);
+  if (ms === null || ms < 60_000 || ms > DAY_MS) throw new Error('expected a duration from 1m to 1d');
+  return ms;
+};
+
 export const list = (value: string): readonly string[] =>
   value
     .split(',')

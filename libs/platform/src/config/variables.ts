@@ -9,6 +9,7 @@ import {
   duration,
   retention,
   secondsToAnHour,
+  minuteToADay,
   list,
   origins,
   proxies,
@@ -242,6 +243,16 @@ export const VARIABLES = {
     '30s',
     'how often WebSocket clients are pinged; one that has not answered by the next ping is dropped',
     secondsToAnHour,
+  ),
+  WS_COMPRESSION: variable(
+    'false',
+    'true compresses large messages to WebSocket clients that ask for it (permessage-deflate)',
+    boolean,
+  ),
+  STREAM_REPLAY: variable(
+    '6h',
+    'how far back a client of the stream may resume; from 1m to 1d',
+    minuteToADay,
   ),
   SHUTDOWN_TIMEOUT: variable('15s', 'time to finish what has begun when told to stop', duration),
 } as const;

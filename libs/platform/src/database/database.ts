@@ -21,6 +21,7 @@ import { ServiceReplicas1764330000000 } from './migrations/1764330000000-service
 import { FormerPatients1764340000000 } from './migrations/1764340000000-former-patients.js';
 import { CommandNews1764350000000 } from './migrations/1764350000000-command-news.js';
 import { ProvenSilence1764360000000 } from './migrations/1764360000000-proven-silence.js';
+import { StreamLog1764370000000 } from './migrations/1764370000000-stream-log.js';
 
 /** Replicas that start together migrate one after the other under this advisory lock. */
 const MIGRATION_LOCK = 0x6d71_7474; // "mqtt"
@@ -85,6 +86,7 @@ export class Database {
         FormerPatients1764340000000,
         CommandNews1764350000000,
         ProvenSilence1764360000000,
+        StreamLog1764370000000,
       ],
       synchronize: false,
       connectTimeoutMS: CONNECT_TIMEOUT_MS,

@@ -8,6 +8,15 @@ import { codeOfStatus, problemBody } from '../http/problem.filter.js';
 import type { Throttle } from '../http/throttle.js';
 
 const MAX_FRAME_BYTES = 65_536;
+/**
+ * RFC 7692, section 7.1: no context is kept from one message to the next, so that a message is compressed once for all who
+ * get it, and none for each connection takes memory. A client that asks for a window of its own gets no compression.
+ */
+const SHARED_DEFLATE = {
+  serverNoContextTakeover: true,
+  clientNoContextTakeover: true,
+  serverMaxWindowBits: 15,
+};
 const LOOPBACK_NAMES: ReadonlySet<string> = new Set(['localhost', '127.0.0.1', '[::1]']);
 const PROBLEM = { 'Content-Type': 'application/problem+json; charset=utf-8' } as const;
 const TOO_MANY_REQUESTS = problemBody({
@@ -31,12 +40,17 @@ export class OriginWsAdapter extends WsAdapter {
   ) {
     super(app);
     this.server = app.getHttpServer();
+    this.server.prependListener('upgrade', ({ headers }) => {
+      const offers = withoutSmallWindows(headers['sec-websocket-extensions'] ?? '');
+      if (offers === '') delete headers['sec-websocket-extensions'];
+      else headers['sec-websocket-extensions'] = offers;
+    });
   }
 
   override create(port: number, options: Record<string, unknown> = {}): unknown {
     const limits: ServerOptions = {
       maxPayload: MAX_FRAME_BYTES,
-      perMessageDeflate: false,
+      perMessageDeflate: this.config.webSocket.compression ? SHARED_DEFLATE : false,
       verifyClient: ({ origin, req }, done) => {
         void this.throttle.handshake(req).then((seconds) => {
           if (seconds !== null) {
@@ -68,6 +82,18 @@ export class OriginWsAdapter extends WsAdapter {
   override bindMessageHandlers(client: WebSocket, handlers: never[], transform: never): void {
     if (handlers.length > 0) super.bindMessageHandlers(client, handlers, transform);
   }
+}
+
+/**
+ * The offers of extensions without those of a smaller window than all others' messages are compressed with. An offer that is
+ * not taken up is passed over (RFC 7692, section 5.1); ws would refuse the handshake.
+ */
+export function withoutSmallWindows(offers: string): string {
+  return offers
+    .split(',')
+    .filter((offer) => !/;\s*server_max_window_bits\s*=\s*"?(8|9|1[0-4])\b/i.test(offer))
+    .join(',')
+    .trim();
 }
 
 /** A client that is no browser sends no Origin; a browser's must be a configured one, or our own. */

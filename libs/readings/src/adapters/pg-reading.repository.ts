@@ -3,7 +3,7 @@ import { finished } from 'node:stream/promises';
 import { Transform, type Readable } from 'node:stream';
 import { Injectable } from '@nestjs/common';
 import { from as copyFrom } from 'pg-copy-streams';
-import type { Transaction } from '#kernel';
+import { UnitOfWork, type Transaction } from '#kernel';
 import { clientOf, Database, isUniqueViolation } from '#platform';
 import type { Reading, StoredReading, Waveform } from '../domain/reading.js';
 import { copyText } from './copy-text.js';
@@ -39,18 +39,26 @@ const COPY_READINGS =
 export class PgReadingRepository extends ReadingRepository {
   private readonly optimism = new Optimism();
 
-  constructor(private readonly database: Database) {
+  constructor(
+    private readonly database: Database,
+    private readonly unitOfWork: UnitOfWork,
+  ) {
     super();
   }
 
-  async storeNew(readings: readonly Reading[]): Promise<boolean> {
+  async storeNew(
+    readings: readonly Reading[],
+    beside: (transaction: Transaction) => Promise<void>,
+  ): Promise<boolean> {
     if (readings.length === 0) return true;
     if (!this.optimism.ask()) return false;
     try {
-      await this.database.ingest.lend(async (client) => {
-        const copy = client.query(copyFrom(COPY_READINGS));
+      await this.unitOfWork.run(async (transaction) => {
+        const copy = clientOf(transaction).query(copyFrom(COPY_READINGS));
         copy.end(copyText(readings));
-        await finished(copy);
+        // Both to their end: what is still to be sent when the transaction is undone would be done outside of it.
+        const outcomes = await Promise.allSettled([finished(copy), beside(transaction)]);
+        for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
       });
       this.optimism.wasRight();
       return true;

@@ -29,9 +29,13 @@ export interface Bucket {
 export abstract class ReadingRepository {
   /**
    * Stores readings in a transaction of its own, the fastest way there is, provided that none of them is there already.
+   * @param beside what else belongs to the transaction; it runs beside the readings, and not after them.
    * @returns false when one is, or when that is to be expected; nothing is stored then.
    */
-  abstract storeNew(readings: readonly Reading[]): Promise<boolean>;
+  abstract storeNew(
+    readings: readonly Reading[],
+    beside: (transaction: Transaction) => Promise<void>,
+  ): Promise<boolean>;
 
   /**
    * Stores readings; one that is there already (same device, metric, time and value) is left alone.

@@ -35,6 +35,7 @@ class DataMessage implements InboxItem, IncomingMessage {
 
   /** @param before the same message at an earlier delivery that is still in hand. */
   constructor(
+    readonly place: number,
     readonly delivery: Delivery,
     readonly receivedAt: Date,
     private readonly dates: ReceiptDates,
@@ -92,6 +93,8 @@ export class DeviceDataMqtt {
   private readonly dates: ReceiptDates;
   /** Batches are told of in the order they were formed. */
   private readonly turns = new Turns();
+  /** Messages taken in hand since the start. */
+  private taken = 0;
   /** What is being worked on, by packet id. After a reconnect the broker delivers it again. */
   private readonly inHand = new Map<number, DataMessage>();
 
@@ -130,10 +133,11 @@ export class DeviceDataMqtt {
     const { topic, payload, packetId, duplicate } = delivery;
     // Delivered again while the first delivery still waits: it keeps its date, so that it is stored once.
     const before = duplicate ? this.inHand.get(packetId) : undefined;
+    this.taken += 1;
     const isSame = before !== undefined && before.topic === topic && payload.equals(before.payload);
     const message = isSame
-      ? new DataMessage(delivery, before.receivedAt, this.dates, before)
-      : new DataMessage(delivery, now, this.dates);
+      ? new DataMessage(this.taken, delivery, before.receivedAt, this.dates, before)
+      : new DataMessage(this.taken, delivery, now, this.dates);
     if (packetId !== 0) this.inHand.set(packetId, message);
     return message;
   }

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { DomainError } from '#kernel';
+import { StreamPosition } from '../domain/stream-position.js';
 import { parseClientMessage } from './live-message.js';
 
 const subscribe = (data: unknown): string => JSON.stringify({ event: 'subscribe', data });
@@ -10,7 +11,16 @@ describe('parseClientMessage', () => {
     ['{"event":"ping","data":null,"id":7}', { event: 'ping' }],
     ['{"event":"unsubscribe","data":{}}', { event: 'unsubscribe' }],
     ['{"event":"authenticate","data":{"token":"a.b.c"}}', { event: 'authenticate', token: 'a.b.c' }],
-    ['{"event":"subscribe"}', { event: 'subscribe', filter: {}, echo: {} }],
+    [
+      '{"event":"subscribe","data":{"since":"2.71.0.8_x-Y_z"}}',
+      {
+        event: 'subscribe',
+        filter: {},
+        since: new StreamPosition(2, 71, 0, 8),
+        echo: { since: '2.71.0.8_x-Y_z' },
+      },
+    ],
+    ['{"event":"subscribe"}', { event: 'subscribe', filter: {}, since: null, echo: {} }],
   ])('reads %s', (text, message) => {
     expect(parseClientMessage(text)).toEqual(message);
   });
@@ -25,6 +35,7 @@ describe('parseClientMessage', () => {
     expect(parseClientMessage(subscribe(data))).toEqual({
       event: 'subscribe',
       echo: data,
+      since: null,
       filter: {
         deviceIds: new Set(['device_123']),
         patientIds: new Set([1]),
@@ -49,6 +60,9 @@ describe('parseClientMessage', () => {
     ['{"event":"ping","__proto__":{}}', 'invalid_message'],
     ['{"event":"authenticate"}', 'invalid_message'],
     ['{"event":"authenticate","data":{"token":1}}', 'invalid_message'],
+    [subscribe({ since: 7 }), 'invalid_message'],
+    [subscribe({ since: 'x2.71.0.8' }), 'since_unknown'],
+    [subscribe({ since: '2.71.0' }), 'since_unknown'],
     [subscribe({ devices: ['device_123'] }), 'invalid_message'],
     [subscribe({ device_ids: 'device_123' }), 'invalid_message'],
     [subscribe({ device_ids: ['a/b'] }), 'invalid_message'],

@@ -2,20 +2,18 @@ import { DomainError, findJsonFlaw } from '#kernel';
 import { isDeviceId } from '#devices';
 import { expandMetricTypes } from '#readings';
 import type { StreamFilter } from '../domain/stream-filter.js';
+import { StreamPosition } from '../domain/stream-position.js';
 
 /** What a client may say on the WebSocket (contract, "WebSocket"). */
 export type ClientMessage =
   | { readonly event: 'authenticate'; readonly token: string }
-  | {
-      readonly event: 'subscribe';
-      readonly filter: StreamFilter;
-      readonly echo: Readonly<Record<string, unknown>>;
-    }
+  | (Wish & { readonly event: 'subscribe'; readonly echo: Readonly<Record<string, unknown>> })
   | { readonly event: 'unsubscribe' }
   | { readonly event: 'ping' };
 
 const MAX_LIST = 1_000;
 const MAX_INT32 = 2_147_483_647;
+const WISH_FIELDS = ['device_ids', 'patient_ids', 'metric_types', 'events', 'since'] as const;
 
 /**
  * Reads a client's message.
@@ -40,7 +38,7 @@ export function parseClientMessage(text: string): ClientMessage {
       if (typeof data['token'] !== 'string') throw invalid('invalid_message', 'data.token is not a text.');
       return { event: 'authenticate', token: data['token'] };
     case 'subscribe':
-      return { event: 'subscribe', filter: readFilter(data), echo: data };
+      return { event: 'subscribe', ...readWish(data), echo: data };
     case 'unsubscribe':
       return { event: 'unsubscribe' };
     case 'ping':
@@ -50,16 +48,43 @@ export function parseClientMessage(text: string): ClientMessage {
   }
 }
 
-function readFilter(data: Readonly<Record<string, unknown>>): StreamFilter {
-  const known = ['device_ids', 'patient_ids', 'metric_types', 'events', 'since'];
-  const unknown = Object.keys(data).find((field) => !known.includes(field));
-  if (unknown !== undefined) throw invalid('invalid_message', `data.${unknown} is not a known field.`);
-  if (data['since'] !== undefined) {
-    throw invalid(
-      'since_not_supported',
-      'data.since can not be answered yet; subscribe without it and read the history.',
-    );
+/** What of the stream somebody wants, and from where on. */
+export interface Wish {
+  readonly filter: StreamFilter;
+  /** Null: from now on. */
+  readonly since: StreamPosition | null;
+}
+
+/**
+ * Reads a wish out of an address: the fields of a subscription, lists with commas.
+ * @throws DomainError invalid, as {@link parseClientMessage} does.
+ */
+export function wishOf(query: URLSearchParams): Wish {
+  const data: Record<string, unknown> = {};
+  for (const field of WISH_FIELDS) {
+    const [text, more] = query.getAll(field);
+    if (more !== undefined) throw invalid('invalid_message', `${field} stands there twice.`);
+    if (text === undefined) continue;
+    data[field] =
+      field === 'since'
+        ? text
+        : text
+            .split(',')
+            .map((item) => (field === 'patient_ids' && /^\d+$/.test(item) ? Number(item) : item));
   }
+  return readWish(data);
+}
+
+function readWish(data: Readonly<Record<string, unknown>>): Wish {
+  const unknown = Object.keys(data).find((field) => !(WISH_FIELDS as readonly string[]).includes(field));
+  if (unknown !== undefined) throw invalid('invalid_message', `data.${unknown} is not a known field.`);
+  const { since } = data;
+  if (since !== undefined && typeof since !== 'string')
+    throw invalid('invalid_message', 'data.since is not a text.');
+  return { filter: readFilter(data), since: since === undefined ? null : StreamPosition.parse(since) };
+}
+
+function readFilter(data: Readonly<Record<string, unknown>>): StreamFilter {
   const deviceIds = readList(
     data,
     'device_ids',
@@ -91,7 +116,8 @@ function readList<T>(
   if (list === undefined) return undefined;
   const items: readonly unknown[] | null = Array.isArray(list) ? list : null;
   if (!items || items.length > MAX_LIST || !items.every(accepts)) {
-    throw invalid('invalid_message', `data.${field} is not a list of up to ${MAX_LIST} such values.`);
+    const message = `is not a list of up to ${MAX_LIST} such values`;
+    throw new DomainError('invalid', 'invalid_message', `data.${field} ${message}.`, [{ field, message }]);
   }
   return items;
 }

@@ -1,15 +1,17 @@
-import { createHash } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { RawData, WebSocket } from 'ws';
 import { DomainError, type Principal } from '#kernel';
 import { InvalidTokenError, type TokenVerifier } from '#platform';
-import type { FrameFormat, LiveFeed, Watcher } from '../application/live-feed.js';
+import type { LiveFeed } from '../application/live-feed.js';
+import type { StreamReplay } from '../application/stream-replay.js';
+import { Subscription } from '../application/subscription.js';
 import { NO_FILTER, type StreamFilter } from '../domain/stream-filter.js';
+import type { StreamPosition } from '../domain/stream-position.js';
 import type { LiveAudit } from './live-audit.js';
-import { parseClientMessage, type ClientMessage } from './live-message.js';
+import { parseClientMessage, wishOf, type ClientMessage, type Wish } from './live-message.js';
+import { LiveSocket, TRY_AGAIN_LATER } from './live-socket.js';
 import { MessageAllowance } from './message-allowance.js';
-import type { TokenSeats } from './token-seats.js';
-import { textFrames } from './web-socket-frame.js';
+import { seatOf, type LiveRoom } from './live-room.js';
 
 const AUTHENTICATE_WITHIN_MS = 5_000;
 /** The contract's own close code: no token, a bad one, or one that has expired. */
@@ -17,25 +19,28 @@ const UNAUTHENTICATED = 4401;
 const FORBIDDEN = 4403;
 /** A close code of our own, after HTTP's 429: too many connections with this token, or messages on this connection. */
 const TOO_MANY = 4429;
-/** RFC 6455 registry, 1013: try again later. */
-const TRY_AGAIN_LATER = 1013;
 /** setTimeout counts in a signed 32-bit integer. */
 const LONGEST_TIMER_MS = 2_147_483_647;
+/**
+ * So long the stream is kept back from a client that has just been let in: what it goes on from (`since`) it says in its
+ * first message, and must not have been told of what comes after.
+ */
+const FIRST_WORD_WITHIN_MS = 500;
 /** Messages a client may have waiting to be read; one that sends more is not listening to the answers. */
 const MAX_WAITING = 100;
 
-/** The WebSockets' own way to send is not used: it would make a header anew for each of them. */
-const WEB_SOCKET: FrameFormat = { encode: textFrames };
-
 /** One WebSocket connection: who it is, what it wants, and what it is told. */
-export class LiveSession implements Watcher {
-  readonly format = WEB_SOCKET;
+export class LiveSession {
+  private readonly outlet: LiveSocket;
   private identity: Principal | undefined;
   private wanted: StreamFilter = NO_FILTER;
+  /** Undefined: it is told nothing. */
+  private subscription: Subscription | undefined;
   private alive = true;
   private timer: NodeJS.Timeout | undefined;
   private waiting = 0;
   private readonly allowance = new MessageAllowance();
+  private query = new URLSearchParams();
   private seat: string | undefined;
   /** Messages are taken one after the other, also when one has to wait for a key server. */
   private turn: Promise<void> = Promise.resolve();
@@ -43,34 +48,28 @@ export class LiveSession implements Watcher {
   /** @param connection what the WebSocket runs on. */
   constructor(
     private readonly socket: WebSocket,
-    private readonly connection: Socket,
+    connection: Socket,
     private readonly feed: LiveFeed,
+    private readonly replay: StreamReplay,
     private readonly verifier: TokenVerifier,
     private readonly audit: LiveAudit,
-    private readonly maxBuffer: number,
-    private readonly seats: TokenSeats,
-  ) {}
-
-  /** Only called for watchers of the feed, which have an identity. */
-  get principal(): Principal {
-    if (!this.identity) throw new Error('not authenticated');
-    return this.identity;
-  }
-
-  get filter(): StreamFilter {
-    return this.wanted;
-  }
-
-  private isClosed(): boolean {
-    return this.socket.readyState !== this.socket.OPEN;
+    maxBuffer: number,
+    private readonly room: LiveRoom,
+  ) {
+    this.outlet = new LiveSocket(socket, connection, maxBuffer, () => {
+      this.unsubscribe();
+      feed.counts.dropped += 1;
+    });
   }
 
   /**
    * Begins the conversation.
    * @param token from the handshake, if it carried one.
+   * @param query the handshake's; it may say what is wanted, as a subscription does.
    * @param anonymous who a client without a token is; null: it must authenticate.
    */
-  open(token: string | null, anonymous: Principal | null): void {
+  open(token: string | null, query: URLSearchParams, anonymous: Principal | null): void {
+    this.query = query;
     this.socket.on('message', (data, isBinary) => this.receive(data, isBinary));
     this.socket.on('pong', () => {
       this.alive = true;
@@ -79,15 +78,15 @@ export class LiveSession implements Watcher {
     this.socket.on('error', () => undefined);
     this.socket.once('close', () => {
       clearTimeout(this.timer);
-      this.feed.remove(this);
-      this.seats.leave(this.seat);
+      this.unsubscribe();
+      this.room.stand(this.seat);
     });
     if (token !== null) {
       this.enqueue(() => this.authenticate(token, 'connected'));
     } else if (anonymous) {
       this.enqueue(() => this.admit(anonymous, 'connected'));
     } else {
-      this.tell('connected', {
+      this.outlet.tell('connected', {
         authenticated: false,
         authenticate_within_seconds: AUTHENTICATE_WITHIN_MS / 1_000,
       });
@@ -96,16 +95,6 @@ export class LiveSession implements Watcher {
         this.close(UNAUTHENTICATED, 'not authenticated in time');
       }, AUTHENTICATE_WITHIN_MS);
     }
-  }
-
-  send(frames: Buffer): void {
-    if (this.socket.readyState !== this.socket.OPEN) return;
-    if (this.socket.bufferedAmount > this.maxBuffer) {
-      this.feed.remove(this);
-      this.close(TRY_AGAIN_LATER, 'too slow');
-      return;
-    }
-    this.connection.write(frames);
   }
 
   /** Drops a peer that has not answered the ping before. */
@@ -119,14 +108,14 @@ export class LiveSession implements Watcher {
   }
 
   close(code: number, reason: string): void {
-    this.socket.close(code, reason);
+    this.outlet.close(code, reason);
   }
 
   private receive(data: RawData, isBinary: boolean): void {
     // What arrives after the goodbye is not read.
-    if (this.isClosed()) return;
+    if (this.outlet.isClosed()) return;
     if (!this.allowance.take()) {
-      this.feed.remove(this);
+      this.unsubscribe();
       this.audit.denied(this.identity ?? null, 'too_many_messages');
       this.close(TOO_MANY, 'too many messages');
       return;
@@ -138,7 +127,7 @@ export class LiveSession implements Watcher {
     const text = isBinary ? null : (data as Buffer).toString('utf8');
     this.enqueue(async () => {
       // It will hear no answer, and its subscriptions need no entry.
-      if (this.isClosed()) return;
+      if (this.outlet.isClosed()) return;
       if (text === null)
         throw new DomainError('invalid', 'invalid_message', 'Messages are text, not binary.');
       await this.obey(parseClientMessage(text));
@@ -156,26 +145,68 @@ export class LiveSession implements Watcher {
   }
 
   private async obey(message: ClientMessage): Promise<void> {
-    if (message.event === 'ping') {
-      this.tell('pong', {});
-      return;
-    }
     if (message.event === 'authenticate') {
       await this.authenticate(message.token, 'authenticated');
       return;
     }
+    if (message.event !== 'subscribe' || message.since === null) this.subscription?.release();
+    if (message.event === 'ping') {
+      this.outlet.tell('pong', {});
+      return;
+    }
     if (!this.identity) throw new InvalidTokenError('Authenticate first.');
     if (message.event === 'subscribe') {
-      await this.audit.subscribed(this.identity, message.filter);
-      // The feed would keep it for ever.
-      if (this.isClosed()) return;
-      this.wanted = message.filter;
-      this.feed.add(this);
-      this.tell('subscribed', message.echo);
+      await this.subscribe(this.identity, message, () => this.outlet.tell('subscribed', message.echo));
     } else {
-      this.feed.remove(this);
-      this.tell('unsubscribed', {});
+      this.unsubscribe();
+      this.outlet.tell('unsubscribed', {});
     }
+  }
+
+  /** @param announce tells that it is done, before anything follows from it. */
+  private async subscribe(identity: Principal, { filter, since }: Wish, announce: () => void): Promise<void> {
+    // What it was not told yet, it may be about to be told in its order.
+    if (since) this.subscription?.stay();
+    try {
+      await this.feed.opened;
+      if (since) await this.replay.check(since, this.feed.position);
+      await this.audit.subscribed(identity, filter);
+    } catch (error) {
+      this.subscription?.release();
+      throw error;
+    }
+    // The feed would keep it for ever.
+    if (this.outlet.isClosed()) return;
+    this.wanted = filter;
+    const subscription = this.replace(identity);
+    announce();
+    if (since) this.resume(subscription, since);
+    else subscription.begin();
+  }
+
+  /** Not waited for: the client may say something else meanwhile. */
+  private resume(subscription: Subscription, since: StreamPosition): void {
+    subscription
+      .resume(since, (count) => this.outlet.tell('replayed', { events: count }))
+      .catch((error: unknown) => this.failed(subscription, error));
+  }
+
+  private failed(subscription: Subscription, error: unknown): void {
+    if (this.subscription !== subscription) return;
+    this.unsubscribe();
+    this.complain(error);
+    this.close(TRY_AGAIN_LATER, 'what was missed can not be told now');
+  }
+
+  private replace(identity: Principal): Subscription {
+    this.unsubscribe();
+    this.subscription = new Subscription(this.feed, this.replay, this.outlet, identity, this.wanted);
+    return this.subscription;
+  }
+
+  private unsubscribe(): void {
+    this.subscription?.end();
+    this.subscription = undefined;
   }
 
   private async authenticate(token: string, answer: 'connected' | 'authenticated'): Promise<void> {
@@ -183,7 +214,7 @@ export class LiveSession implements Watcher {
     try {
       principal = await this.verifier.verify(token);
     } catch (error) {
-      this.feed.remove(this);
+      this.unsubscribe();
       if (error instanceof DomainError) {
         this.close(TRY_AGAIN_LATER, error.code);
         return;
@@ -192,9 +223,9 @@ export class LiveSession implements Watcher {
       this.close(UNAUTHENTICATED, error instanceof InvalidTokenError ? error.message : 'not authenticated');
       return;
     }
-    if (this.isClosed()) return;
+    if (this.outlet.isClosed()) return;
     if (!this.sit(token)) {
-      this.feed.remove(this);
+      this.unsubscribe();
       this.audit.denied(principal, 'too_many_connections');
       this.close(TOO_MANY, 'too many connections with this token');
       return;
@@ -204,31 +235,32 @@ export class LiveSession implements Watcher {
 
   /** @returns whether there is room for one more connection with this token. */
   private sit(token: string): boolean {
-    const seat = createHash('sha256').update(token).digest('base64');
-    if (seat === this.seat) return true;
-    if (!this.seats.take(seat)) return false;
-    this.seats.leave(this.seat);
+    if (seatOf(token) === this.seat) return true;
+    const seat = this.room.sit(token);
+    if (seat === null) return false;
+    this.room.stand(this.seat);
     this.seat = seat;
     return true;
   }
 
   private async admit(principal: Principal, answer: 'connected' | 'authenticated'): Promise<void> {
-    if (this.isClosed()) return;
+    if (this.outlet.isClosed()) return;
     if (!principal.has('stream')) {
-      this.feed.remove(this);
+      this.unsubscribe();
       this.audit.denied(principal, 'insufficient_scope');
-      this.tell('error', { code: 'insufficient_scope', message: 'This needs the scope stream.' });
+      this.outlet.tell('error', { code: 'insufficient_scope', message: 'This needs the scope stream.' });
       this.close(FORBIDDEN, 'insufficient_scope');
       return;
     }
     try {
       await this.audit.opened(principal);
     } catch {
-      this.feed.remove(this);
+      this.unsubscribe();
       this.close(TRY_AGAIN_LATER, 'the audit log can not be written at the moment');
       return;
     }
-    if (this.isClosed()) return;
+    if (this.outlet.isClosed()) return;
+    const before = this.identity;
     this.identity = principal;
     clearTimeout(this.timer);
     if (principal.expiresAt !== null) {
@@ -236,8 +268,31 @@ export class LiveSession implements Watcher {
       const expire = (): void => this.close(UNAUTHENTICATED, 'The token has expired.');
       this.timer = setTimeout(expire, Math.max(0, Math.min(remaining, LONGEST_TIMER_MS)));
     }
-    this.tell(answer, { authenticated: true });
-    this.feed.add(this);
+    await this.feed.opened;
+    if (this.outlet.isClosed()) return;
+    // Whoever hears of nothing at all can go on from here as well.
+    this.outlet.tell(answer, { authenticated: true, last_id: this.feed.position.toString() });
+    if (before) this.goOn(principal, before);
+    else await this.begin(principal);
+  }
+
+  /** With a new token. One that shows the same changes nothing of what is under way. */
+  private goOn(identity: Principal, before: Principal): void {
+    const showsTheSame = identity.tenant === before.tenant && identity.patientId === before.patientId;
+    if (this.subscription && showsTheSame) return;
+    if (this.subscription?.isResuming) this.close(TRY_AGAIN_LATER, 'another identity, while catching up');
+    else this.replace(identity).begin();
+  }
+
+  /** Gives a client what its handshake asked for; or all, but not before it had its say. */
+  private async begin(identity: Principal): Promise<void> {
+    const wish = wishOf(this.query);
+    if (wish.since || Object.keys(wish.filter).length > 0) {
+      await this.subscribe(identity, wish, () => undefined);
+      return;
+    }
+    const subscription = this.replace(identity);
+    subscription.beginHeld(FIRST_WORD_WITHIN_MS, (error) => this.failed(subscription, error));
   }
 
   private complain(error: unknown): void {
@@ -247,10 +302,6 @@ export class LiveSession implements Watcher {
         : error instanceof InvalidTokenError
           ? { code: 'unauthorized', message: error.message }
           : { code: 'internal_error', message: 'Something went wrong here.' };
-    this.tell('error', known);
-  }
-
-  private tell(event: string, data: Readonly<Record<string, unknown>>): void {
-    this.send(textFrames([JSON.stringify({ event, time: new Date().toISOString(), data })]));
+    this.outlet.tell('error', known);
   }
 }

@@ -5,9 +5,10 @@ import type { WebSocket } from 'ws';
 import { AuditTrail, Principal } from '#kernel';
 import { bearerToken, Config, requestIdOf, sourceAddress, TokenVerifier, trustedProxies } from '#platform';
 import { LiveFeed } from '../application/live-feed.js';
+import { StreamReplay } from '../application/stream-replay.js';
 import { LiveAudit } from './live-audit.js';
+import { LiveRoom } from './live-room.js';
 import { LiveSession } from './live-session.js';
-import { TokenSeats } from './token-seats.js';
 
 /** RFC 6455 registry, 1013: try again later. */
 const TRY_AGAIN_LATER = 1013;
@@ -22,17 +23,17 @@ const GOING_AWAY = 1001;
 export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplicationShutdown {
   private readonly sessions = new Set<LiveSession>();
   private readonly pings: NodeJS.Timeout;
-  private readonly seats: TokenSeats;
   private readonly trusted: ReturnType<typeof trustedProxies>;
 
   constructor(
     private readonly feed: LiveFeed,
+    private readonly replay: StreamReplay,
     private readonly verifier: TokenVerifier,
     private readonly config: Config,
     private readonly trail: AuditTrail,
+    private readonly room: LiveRoom,
   ) {
-    const { pingInterval, maxClientsPerToken } = config.webSocket;
-    this.seats = new TokenSeats(maxClientsPerToken);
+    const { pingInterval } = config.webSocket;
     this.trusted = trustedProxies(config.http);
     this.pings = setInterval(() => this.sessions.forEach((session) => session.ping()), pingInterval);
     this.pings.unref();
@@ -41,7 +42,7 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
   /** Synchronous on purpose: messages may follow the handshake at once, and must find their listener. */
   handleConnection(socket: WebSocket, request: IncomingMessage): void {
     const { webSocket } = this.config;
-    if (this.sessions.size >= webSocket.maxClients) {
+    if (!this.room.enter()) {
       socket.close(TRY_AGAIN_LATER, 'too many connections');
       setTimeout(() => socket.terminate(), GOODBYE_MS).unref();
       return;
@@ -55,14 +56,23 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
       socket,
       request.socket,
       this.feed,
+      this.replay,
       this.verifier,
       audit,
       webSocket.maxBuffer,
-      this.seats,
+      this.room,
     );
     this.sessions.add(session);
-    socket.once('close', () => this.sessions.delete(session));
-    session.open(tokenOf(request), webSocket.allowAnonymous ? Principal.anonymousViewer() : null);
+    socket.once('close', () => {
+      this.sessions.delete(session);
+      this.room.leave();
+    });
+    const query = new URL(request.url ?? '/', 'http://localhost').searchParams;
+    session.open(
+      tokenOf(request, query),
+      query,
+      webSocket.allowAnonymous ? Principal.anonymousViewer() : null,
+    );
   }
 
   /** Says goodbye, so that clients reconnect elsewhere rather than wait for a dead socket. */
@@ -72,9 +82,9 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
   }
 }
 
-function tokenOf(request: IncomingMessage): string | null {
-  const { authorization } = request.headers;
+function tokenOf({ headers }: IncomingMessage, query: URLSearchParams): string | null {
+  const { authorization } = headers;
   // A header that holds no bearer token is a failed attempt, not an anonymous one.
   if (authorization !== undefined) return bearerToken(authorization) ?? '';
-  return new URL(request.url ?? '/', 'http://localhost').searchParams.get('token');
+  return query.get('token');
 }

@@ -1,13 +1,19 @@
 import { PassThrough, type Writable } from 'node:stream';
 import * as ws from 'ws';
-import { textFrames } from './web-socket-frame.js';
+import { deflatedTextFrames, textFrames } from './web-socket-frame.js';
 
 // Its types leave it out.
-const { Receiver } = ws as unknown as { Receiver: new (options: { isServer: boolean }) => Writable };
+const { Receiver, PerMessageDeflate } = ws as unknown as {
+  Receiver: new (options: { isServer: boolean; extensions?: object }) => Writable;
+  PerMessageDeflate: new (options: { isServer: boolean }) => { accept(agreed: readonly object[]): object };
+};
 
 /** What a WebSocket library reads. */
-async function read(frames: Buffer, count: number): Promise<readonly string[]> {
-  const receiver = new Receiver({ isServer: false });
+async function read(frames: Buffer, count: number, isCompressed = false): Promise<readonly string[]> {
+  const deflate = new PerMessageDeflate({ isServer: false });
+  deflate.accept([{ server_no_context_takeover: [true] }]);
+  const extensions = isCompressed ? { 'permessage-deflate': deflate } : {};
+  const receiver = new Receiver({ isServer: false, extensions });
   const read: string[] = [];
   const all = new Promise<readonly string[]>((resolve, reject) => {
     receiver.on('message', (data: Buffer) => {
@@ -37,5 +43,15 @@ describe('textFrames', () => {
   it('holds messages in their order', async () => {
     const messages = ['a', '°'.repeat(100), '', 'x'.repeat(70_000), 'z'];
     expect(await read(textFrames(messages), messages.length)).toEqual(messages);
+  });
+});
+
+describe('deflatedTextFrames', () => {
+  it('holds large messages compressed and small ones as they are, each readable by itself and in order', async () => {
+    const messages = ['a', 'x°'.repeat(40_000), '', `[${'1,'.repeat(600)}1]`, 'z'.repeat(1_023)];
+    const frames = deflatedTextFrames(messages);
+    expect(await read(frames, messages.length, true)).toEqual(messages);
+    expect(frames.length).toBeLessThan(2_500);
+    expect(await read(deflatedTextFrames(messages.slice(3)), 2, true)).toEqual(messages.slice(3));
   });
 });

@@ -16,7 +16,7 @@ const device: DeviceIdentity = {
 
 function eventsOf(payload: Record<string, unknown>, of: DeviceIdentity = device): DataReceived[] {
   return decodeMessage(payload, of, RECEIVED).map(
-    (measurement, index) => new DataReceived(() => 'id', index, of, measurement, RECEIVED),
+    (measurement, index) => new DataReceived(() => 'id', index, of, measurement, RECEIVED, null),
   );
 }
 

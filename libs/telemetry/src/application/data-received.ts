@@ -19,6 +19,7 @@ export class DataReceived implements DomainEvent {
   /**
    * @param messageId names the message, the same at each delivery.
    * @param index which of the message's measurements it is.
+   * @param place which message of this run of the service it is; null: the log of the stream does not hold it.
    * @param late told of long after it came in, or kept by the broker nobody knows how long: no sign of life.
    */
   constructor(
@@ -27,6 +28,7 @@ export class DataReceived implements DomainEvent {
     device: DeviceIdentity,
     private readonly measurement: Measurement,
     private readonly receivedAt: Date,
+    private readonly place: number | null,
     readonly late = false,
   ) {
     this.deviceId = device.deviceId;
@@ -36,6 +38,10 @@ export class DataReceived implements DomainEvent {
 
   get id(): string {
     return (this.madeId ??= this.index === 0 ? this.messageId() : `${this.messageId()}.${this.index}`);
+  }
+
+  get logged(): DomainEvent['logged'] {
+    return this.place === null ? undefined : { place: this.place, index: this.index };
   }
 
   get time(): string {

@@ -17,12 +17,15 @@ import {
   type NewReceipt,
   type Receipt,
 } from '../ports/receipt-ledger.js';
+import { StreamLog, type LogEntry } from '../ports/stream-log.js';
 import { DataReceived } from './data-received.js';
 import { decodeBounded } from './decode-bounded.js';
 import { isDated } from './decode.js';
 
 /** A data message as it came in. */
 export interface IncomingMessage {
+  /** Which message of this run of the service it is: they are told of in this order. */
+  readonly place: number;
   readonly topic: string;
   /** The device id its topic names, unchecked. */
   readonly deviceId: string;
@@ -49,6 +52,7 @@ interface Decoded {
   readonly rejected: RejectedMessage[];
   readonly receipts: NewReceipt[];
   readonly events: DomainEvent[];
+  readonly log: LogEntry[];
 }
 
 /** Takes data messages in: decodes them by the catalogue and stores each, or quarantines it, in one transaction a batch. */
@@ -61,6 +65,7 @@ export class Ingest {
     private readonly readings: ReadingRepository,
     private readonly quarantine: Quarantine,
     private readonly receipts: ReceiptLedger,
+    private readonly log: StreamLog,
     private readonly unitOfWork: UnitOfWork,
   ) {}
 
@@ -95,7 +100,14 @@ export class Ingest {
       messages.map((message) => message.deviceId).filter(isDeviceId),
     );
     const earlier = await this.earlierReceipts(known);
-    const decoded: Decoded = { readings: [], waveforms: [], rejected: [], receipts: [], events: [] };
+    const decoded: Decoded = {
+      readings: [],
+      waveforms: [],
+      rejected: [],
+      receipts: [],
+      events: [],
+      log: [],
+    };
     for (const message of messages) {
       this.decode(message, devices.get(message.deviceId), earlier, decoded);
     }
@@ -106,6 +118,7 @@ export class Ingest {
         await this.readings.insertWaveforms(transaction, decoded.waveforms);
         await this.quarantine.add(transaction, decoded.rejected);
         await this.receipts.record(transaction, decoded.receipts);
+        await this.log.append(transaction, decoded.log);
       });
     }
     this.counts.rejected += decoded.rejected.length;
@@ -122,7 +135,7 @@ export class Ingest {
     const { readings, waveforms, rejected, receipts } = decoded;
     if (waveforms.length > 0 || rejected.length > 0 || receipts.length > 0) return false;
     if (messages.some(({ duplicate }) => duplicate)) return false;
-    return this.readings.storeNew(readings);
+    return this.readings.storeNew(readings, (transaction) => this.log.append(transaction, decoded.log));
   }
 
   private async earlierReceipts(messages: readonly IncomingMessage[]): Promise<ReadonlyMap<number, Receipt>> {
@@ -144,7 +157,8 @@ export class Ingest {
       requireDatable(payload, message.retained);
       const sender = requireActive(device);
       const undatedSince = isDated(payload) ? null : receivedAt;
-      decodeBounded(payload, message.payload.length, sender, receivedAt).forEach((measurement, index) => {
+      const measurements = decodeBounded(payload, message.payload.length, sender, receivedAt);
+      measurements.forEach((measurement, index) => {
         for (const reading of measurement.readings) into.readings.push(reading);
         if (measurement.waveform) into.waveforms.push(measurement.waveform);
         into.events.push(
@@ -154,9 +168,20 @@ export class Ingest {
             sender,
             measurement,
             receivedAt,
+            message.place,
             message.retained,
           ),
         );
+      });
+      const { place, topic, payload: bytes } = message;
+      into.log.push({
+        place,
+        topic,
+        payload: bytes,
+        device: sender,
+        receivedAt,
+        dated: undatedSince === null,
+        events: measurements.length,
       });
     } catch (error) {
       if (!(error instanceof MessageRejected)) throw error;
@@ -174,13 +199,15 @@ export class Ingest {
     into: Decoded,
   ): void {
     const deviceId = isDeviceId(message.deviceId) ? message.deviceId : null;
-    const { topic, payload, retained } = message;
+    const { place, topic, payload, retained } = message;
     const { reason, message: detail } = error;
     // A retained message comes again at every connect; it is one message all the same.
     const messageId = message.id(retained ? null : receivedAt);
     const rejected = { messageId, topic, payload, reason, detail, deviceId, retained, receivedAt };
     into.rejected.push(rejected);
-    into.events.push(messageRejected(rejected, device ?? NOBODYS));
+    const event = { ...messageRejected(rejected, device ?? NOBODYS), logged: { place, index: 0 } };
+    into.events.push(event);
+    into.log.push({ place, event });
   }
 }
 

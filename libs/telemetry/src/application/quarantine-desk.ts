@@ -104,7 +104,7 @@ export class QuarantineDesk {
     const undatedSince = isDated(payload) ? null : receivedAt;
     const events = measurements.map(
       (measurement, index) =>
-        new DataReceived(() => message.id(undatedSince), index, sender, measurement, receivedAt, true),
+        new DataReceived(() => message.id(undatedSince), index, sender, measurement, receivedAt, null, true),
     );
     return { deviceId: sender.deviceId, readings: readings.length, events };
   }

@@ -33,11 +33,18 @@ export function passes(filter: StreamFilter, event: DomainEvent): boolean {
   return true;
 }
 
-function measures(event: DomainEvent, wanted: ReadonlySet<string>): boolean {
+/** The names by which a data event's measurement can be asked for; of other events, none. */
+export function measuredBy(event: DomainEvent): ReadonlySet<string> {
+  const names = new Set<string>();
+  if (event.type !== 'device.data.received') return names;
   const { metric_type: named, readings } = event.data;
-  if (typeof named === 'string' && wanted.has(named)) return true;
-  return (
-    Array.isArray(readings) &&
-    (readings as readonly { metric_type: string }[]).some((reading) => wanted.has(reading.metric_type))
-  );
+  if (typeof named === 'string') names.add(named);
+  if (Array.isArray(readings))
+    for (const { metric_type } of readings as readonly { metric_type: string }[]) names.add(metric_type);
+  return names;
+}
+
+function measures(event: DomainEvent, wanted: ReadonlySet<string>): boolean {
+  for (const name of measuredBy(event)) if (wanted.has(name)) return true;
+  return false;
 }

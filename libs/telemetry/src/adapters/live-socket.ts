@@ -1,0 +1,82 @@
+import type { Socket } from 'node:net';
+import type { WebSocket } from 'ws';
+import type { FrameFormat } from '../application/audience.js';
+import type { Outlet } from '../application/subscription.js';
+import { deflatedTextFrames, textFrames } from './web-socket-frame.js';
+
+/** RFC 6455 registry, 1013: try again later. */
+export const TRY_AGAIN_LATER = 1013;
+/** A client that has not read so much by then is not reading. */
+const DRAINED_WITHIN_MS = 10_000;
+
+/** The WebSockets' own way to send is not used: it would make a header anew for each of them. */
+const WEB_SOCKET: FrameFormat = { encode: (messages) => textFrames(messages.map(({ text }) => text)) };
+
+const COMPRESSED_WEB_SOCKET: FrameFormat = {
+  encode: (messages) => deflatedTextFrames(messages.map(({ text }) => text)),
+};
+
+/** A WebSocket as the stream sees it: it writes frames that were made for many, and gives up who does not read them. */
+export class LiveSocket implements Outlet {
+  readonly format: FrameFormat;
+
+  /**
+   * @param connection what the WebSocket runs on.
+   * @param onDropped hears that a client was given up.
+   */
+  constructor(
+    private readonly socket: WebSocket,
+    private readonly connection: Socket,
+    readonly maxBuffer: number,
+    private readonly onDropped: () => void,
+  ) {
+    // RFC 6455, section 9.1: the names of what was agreed on, separated by commas.
+    const compressed = /(^|,)\s*permessage-deflate/.test(socket.extensions);
+    this.format = compressed ? COMPRESSED_WEB_SOCKET : WEB_SOCKET;
+  }
+
+  isClosed(): boolean {
+    return this.socket.readyState !== this.socket.OPEN;
+  }
+
+  write(frames: Buffer): void {
+    if (this.isClosed()) return;
+    if (this.socket.bufferedAmount > this.maxBuffer) this.drop();
+    else this.connection.write(frames);
+  }
+
+  async drained(): Promise<boolean> {
+    if (!this.isClosed() && this.socket.bufferedAmount > this.maxBuffer / 2) await this.roomAgain();
+    return !this.isClosed();
+  }
+
+  /** Says something to this client alone. */
+  tell(event: string, data: Readonly<Record<string, unknown>>): void {
+    this.write(textFrames([JSON.stringify({ event, time: new Date().toISOString(), data })]));
+  }
+
+  close(code: number, reason: string): void {
+    this.socket.close(code, reason);
+  }
+
+  private async roomAgain(): Promise<void> {
+    const { connection } = this;
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        connection.off('drain', done).off('close', done);
+        resolve();
+      };
+      const timer = setTimeout(() => {
+        this.drop();
+        done();
+      }, DRAINED_WITHIN_MS);
+      connection.on('drain', done).on('close', done);
+    });
+  }
+
+  private drop(): void {
+    this.onDropped();
+    this.close(TRY_AGAIN_LATER, 'too slow');
+  }
+}
