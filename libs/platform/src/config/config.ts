@@ -87,6 +87,20 @@ export abstract class Config {
     readonly maxClientsPerToken: number;
     readonly pingInterval: number;
   };
+  abstract readonly webhooks: {
+    /** Private networks they may be sent to. */
+    readonly allowedNetworks: readonly string[];
+    readonly allowHttp: boolean;
+    /** Undefined: secrets are stored as they are. */
+    readonly key: string | undefined;
+    readonly timeout: number;
+    readonly retryBase: number;
+    readonly maxAttempts: number;
+    readonly maxAge: number;
+    readonly maxPending: number;
+    readonly maxKept: number;
+    readonly retention: number;
+  };
   abstract readonly shutdownTimeout: number;
 }
 
@@ -235,6 +249,18 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
       maxClientsPerToken: values.WS_MAX_CLIENTS_PER_TOKEN,
       pingInterval: values.WS_PING_INTERVAL,
     },
+    webhooks: {
+      allowedNetworks: values.WEBHOOKS_ALLOW_NETWORKS,
+      allowHttp: values.WEBHOOKS_ALLOW_HTTP,
+      key: values.WEBHOOKS_KEY,
+      timeout: values.WEBHOOKS_TIMEOUT,
+      retryBase: values.WEBHOOKS_RETRY_BASE,
+      maxAttempts: values.WEBHOOKS_MAX_ATTEMPTS,
+      maxAge: values.WEBHOOKS_MAX_AGE,
+      maxPending: values.WEBHOOKS_MAX_PENDING,
+      maxKept: values.WEBHOOKS_MAX_KEPT,
+      retention: values.WEBHOOKS_RETENTION,
+    },
     shutdownTimeout: values.SHUTDOWN_TIMEOUT,
   });
 }
@@ -280,6 +306,9 @@ function productionProblems(values: Environment): string[] {
   }
   if (values.JWT_JWKS_URI?.startsWith('http:') && !values.ALLOW_INSECURE_TRANSPORT) {
     problems.push('JWT_JWKS_URI: production needs https, or ALLOW_INSECURE_TRANSPORT=true');
+  }
+  if (values.WEBHOOKS_ALLOW_HTTP && !values.ALLOW_INSECURE_TRANSPORT) {
+    problems.push('WEBHOOKS_ALLOW_HTTP: production needs false, or ALLOW_INSECURE_TRANSPORT=true');
   }
   // A certificate can stand for the account.
   const withCertificate = values.MQTT_TLS && values.MQTT_TLS_CERT !== undefined;
