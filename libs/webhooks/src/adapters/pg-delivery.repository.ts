@@ -17,6 +17,8 @@ const MAX_LOT_BYTES = 8_388_608;
 const MAX_LOT_ROWS = 10_000;
 /** Of one lane, deliveries claimed together. */
 const LANE_DEPTH = 16;
+/** What is larger is not claimed with its body: many wait for few to be sent. */
+const MAX_CLAIMED_BYTES = 16_384;
 /** Rows given up or removed in one statement. */
 const LOT = 5_000;
 const FOREIGN_KEY_VIOLATION = '23503';
@@ -63,14 +65,17 @@ const CLAIM = (leaseMs: number): string => `
   ), claimed AS (
     UPDATE webhook_deliveries d SET claimed_by = $1, claimed_until = now() + INTERVAL '${leaseMs} milliseconds'
     WHERE d.id = ANY (ARRAY(SELECT id FROM chosen)) AND d.state = 'pending' AND ${FREE}
-    RETURNING d.id, d.message_id, d.lane, d.body, d.attempts,
+    RETURNING d.id, d.message_id, d.lane, d.attempts,
+      CASE WHEN octet_length(d.body) <= ${MAX_CLAIMED_BYTES} THEN d.body END AS body,
       (extract(epoch FROM now() - d.queued_at) * 1000)::float8 AS age_ms
   )
   SELECT * FROM claimed ORDER BY id`;
 
 const RENEW = (leaseMs: number): string => `
   UPDATE webhook_deliveries SET claimed_until = now() + INTERVAL '${leaseMs} milliseconds'
-  WHERE claimed_by = ANY ($1::uuid[]) AND state = 'pending'`;
+  WHERE id = ANY ($2::bigint[]) AND claimed_by = ANY ($1::uuid[]) AND state = 'pending'`;
+
+const BODY = `SELECT body FROM webhook_deliveries WHERE id = $1`;
 
 const RELEASE = `
   UPDATE webhook_deliveries SET claimed_by = NULL, claimed_until = NULL
@@ -119,49 +124,50 @@ const REPLAY = `
   )
   SELECT (SELECT count(*) FROM queued) AS queued,
     (SELECT message_id FROM queued ORDER BY id DESC LIMIT 1) AS last_message_id,
-    (SELECT count(*) FROM webhook_deliveries WHERE ${SELECTED} AND id <> ALL (ARRAY(SELECT id FROM chosen))) AS remaining`;
+    (SELECT count(*) FROM webhook_deliveries WHERE ${SELECTED}) - (SELECT count(*) FROM chosen) AS remaining`;
 
 // What lies behind the newest so many is the same whoever looks: two replicas give no more up than one.
-const BEHIND = (state: string, keep: string): string => `
-  (SELECT id FROM webhook_deliveries WHERE webhook_id = $1 AND state = '${state}' ORDER BY id DESC OFFSET ${keep} LIMIT 1)`;
+const BEHIND = (webhookId: string, state: string, keep: string): string => `
+  (SELECT id FROM webhook_deliveries WHERE webhook_id = ${webhookId} AND state = ${state}
+   ORDER BY id DESC OFFSET ${keep} LIMIT 1)`;
+// Ids as an array, here and below: joined, the planner would walk a queue once for each of them.
 const GIVE_UP_OLDEST = `
-  WITH given_up AS (
+  WITH oldest AS MATERIALIZED (
+    SELECT d.id FROM webhook_deliveries d
+    WHERE d.webhook_id = $1 AND d.state = 'pending' AND ${FREE} AND d.id <= ${BEHIND('$1', "'pending'", '$2')}
+    ORDER BY d.id LIMIT ${LOT}
+  ), given_up AS (
     UPDATE webhook_deliveries SET state = 'dead', finished_at = now(), last_failure = 'backlog_full'
-    WHERE id IN (
-      SELECT d.id FROM webhook_deliveries d
-      WHERE d.webhook_id = $1 AND d.state = 'pending' AND ${FREE} AND d.id <= ${BEHIND('pending', '$2')}
-      ORDER BY d.id LIMIT ${LOT}
-    ) AND state = 'pending' RETURNING id
+    WHERE id = ANY (ARRAY(SELECT id FROM oldest)) AND state = 'pending' RETURNING id
   )
   SELECT count(*) AS count FROM given_up`;
 
-const MINE = `(SELECT pg_try_advisory_xact_lock(${SWEEP_LOCK}) AS is_mine) turn`;
+const MINE = `SELECT pg_try_advisory_xact_lock(${SWEEP_LOCK}) AS is_mine`;
 const GIVE_UP_OLD = `
-  WITH given_up AS (
+  WITH turn AS MATERIALIZED (${MINE}), old AS MATERIALIZED (
+    SELECT d.id FROM webhook_deliveries d
+    WHERE (SELECT is_mine FROM turn) AND d.state = 'pending' AND ${FREE}
+      AND d.queued_at < now() - $1 * INTERVAL '1 millisecond'
+    LIMIT ${LOT}
+  ), given_up AS (
     UPDATE webhook_deliveries SET state = 'dead', finished_at = now(), last_failure = coalesce(last_failure, 'expired')
-    WHERE id IN (
-      SELECT d.id FROM ${MINE} CROSS JOIN webhook_deliveries d
-      WHERE turn.is_mine AND d.state = 'pending' AND ${FREE} AND d.queued_at < now() - $1 * INTERVAL '1 millisecond'
-      LIMIT ${LOT}
-    ) AND state = 'pending' RETURNING id
+    WHERE id = ANY (ARRAY(SELECT id FROM old)) AND state = 'pending' RETURNING id
   )
   SELECT count(*) AS count FROM given_up`;
 // The oldest of each webhook and state, and of these what was finished long ago, or is behind the newest so many.
 const FORGET = `
-  WITH forgotten AS (
-    DELETE FROM webhook_deliveries WHERE id IN (
-      SELECT old.id
-      FROM ${MINE} CROSS JOIN webhooks w CROSS JOIN (VALUES ('delivered'), ('dead')) AS s (state) CROSS JOIN LATERAL (
-        SELECT coalesce((
-          SELECT id FROM webhook_deliveries WHERE webhook_id = w.webhook_id AND state = s.state
-          ORDER BY id DESC OFFSET $2 LIMIT 1
-        ), 0) AS id
-      ) behind CROSS JOIN LATERAL (
-        SELECT id, finished_at FROM webhook_deliveries WHERE webhook_id = w.webhook_id AND state = s.state
-        ORDER BY id LIMIT ${LOT}
-      ) old
-      WHERE turn.is_mine AND (old.id <= behind.id OR old.finished_at < now() - $1 * INTERVAL '1 millisecond')
-    ) RETURNING id
+  WITH turn AS MATERIALIZED (${MINE}), queues AS MATERIALIZED (
+    SELECT w.webhook_id, s.state, coalesce(${BEHIND('w.webhook_id', 's.state', '$2')}, 0) AS behind
+    FROM webhooks w CROSS JOIN (VALUES ('delivered'), ('dead')) AS s (state)
+    WHERE (SELECT is_mine FROM turn)
+  ), old AS MATERIALIZED (
+    SELECT oldest.id FROM queues CROSS JOIN LATERAL (
+      SELECT id, finished_at FROM webhook_deliveries WHERE webhook_id = queues.webhook_id AND state = queues.state
+      ORDER BY id LIMIT ${LOT}
+    ) oldest
+    WHERE oldest.id <= queues.behind OR oldest.finished_at < now() - $1 * INTERVAL '1 millisecond'
+  ), forgotten AS (
+    DELETE FROM webhook_deliveries WHERE id = ANY (ARRAY(SELECT id FROM old)) RETURNING id
   )
   SELECT count(*) AS count FROM forgotten`;
 
@@ -169,7 +175,7 @@ interface ClaimRecord {
   readonly id: string;
   readonly message_id: string;
   readonly lane: string;
-  readonly body: string;
+  readonly body: string | null;
   readonly attempts: number;
   readonly age_ms: number;
 }
@@ -228,8 +234,14 @@ export class PgDeliveryRepository extends DeliveryRepository {
     }));
   }
 
-  async renew(claims: readonly string[]): Promise<void> {
-    await this.database.query(this.renewSql, [claims]);
+  async body(id: number): Promise<string> {
+    const [row] = await this.database.query<{ body: string }>(BODY, [id]);
+    if (!row) throw new Error('a delivery that was claimed is gone');
+    return row.body;
+  }
+
+  async renew(claims: readonly string[], ids: readonly number[]): Promise<void> {
+    await this.database.query(this.renewSql, [claims, ids]);
   }
 
   async release(claim: string, ids: readonly number[]): Promise<void> {

@@ -48,7 +48,8 @@ function stage(
     finish: (_claim: string, id: number, state: string, status: number | null, failure: string | null) =>
       note(`${state} ${id} ${String(status)} ${String(failure)}`).then(() => true),
     postpone: (_claim: string, id: number) => note(`postpone ${id}`),
-    renew: (held: readonly string[]) => note(`renew ${held.length}`),
+    renew: (_claims: readonly string[], ids: readonly number[]) => note(`renew ${ids.join()}`),
+    body: (id: number) => note(`fetch ${id}`).then(() => '{}'),
     backlogs: () => Promise.resolve(new Map([['hook', pending]])),
     giveUpOldest: (_id: string, keep: number) => note(`keep ${keep}`).then(() => 1),
     sweep: () => Promise.resolve(0),
@@ -149,6 +150,15 @@ describe('a lane', () => {
     expect(await served()).toEqual(['release 1']);
   });
 
+  it('is fetched when it is sent, where it is large', async () => {
+    const { served } = stage([delivery(1, 'device_1', { body: null }), delivery(2)], () => TAKEN);
+    expect((await served()).filter((each) => !each.startsWith('delivered'))).toEqual([
+      'fetch 1',
+      'send msg_1',
+      'send msg_2',
+    ]);
+  });
+
   it('is not sent unsigned when its secret can not be read', async () => {
     const { served } = stage([delivery(1, 'device_1', { attempts: 2 })], () => TAKEN, { key: null });
     expect(await served()).toEqual(['dead 1 null secret_unreadable']);
@@ -182,7 +192,7 @@ describe('from time to time', () => {
     );
     await served();
     await dispatcher.tidy();
-    expect(did.slice(2)).toEqual(['renew 1', 'keep 10']);
+    expect(did.slice(2)).toEqual(['renew 1,2', 'keep 10']);
     expect(dispatcher.backlog).toBe(11);
     answer(TAKEN);
   });

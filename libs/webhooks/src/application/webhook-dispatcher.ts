@@ -41,7 +41,8 @@ interface Claim {
   readonly id: string;
   /** By the clock of `performance`. */
   lapsesAt: number;
-  lanes: number;
+  /** What is not done with. */
+  readonly open: Set<number>;
 }
 
 /**
@@ -123,7 +124,10 @@ export class WebhookDispatcher {
     const held = [...this.claims.values()];
     if (held.length === 0) return;
     const lapsesAt = performance.now() + this.bounds.leaseMs;
-    await this.deliveries.renew(held.map(({ id }) => id));
+    await this.deliveries.renew(
+      held.map(({ id }) => id),
+      held.flatMap(({ open }) => [...open]),
+    );
     for (const claim of held) claim.lapsesAt = lapsesAt;
   }
 
@@ -148,23 +152,23 @@ export class WebhookDispatcher {
     const claim: Claim = {
       id: crypto.randomUUID(),
       lapsesAt: performance.now() + this.bounds.leaseMs,
-      lanes: 0,
+      open: new Set(),
     };
     const lanes = new Map<string, ClaimedDelivery[]>();
     await this.quietly(async () => {
       for (const delivery of await this.deliveries.claim(claim.id, webhookId, LANES_A_CLAIM)) {
+        claim.open.add(delivery.id);
         const lane = lanes.get(delivery.lane);
         if (lane) lane.push(delivery);
         else lanes.set(delivery.lane, [delivery]);
       }
     });
     if (lanes.size === 0) return [];
-    claim.lanes = lanes.size;
     this.claims.set(claim.id, claim);
     return [...lanes.values()].map((lane) => async () => {
       await this.quietly(() => this.sendLane(webhookId, claim, lane));
-      claim.lanes -= 1;
-      if (claim.lanes === 0) this.claims.delete(claim.id);
+      for (const { id } of lane) claim.open.delete(id);
+      if (claim.open.size === 0) this.claims.delete(claim.id);
     });
   }
 
@@ -185,9 +189,10 @@ export class WebhookDispatcher {
               url: webhook.url,
               key,
               messageId: delivery.messageId,
-              body: delivery.body,
+              body: delivery.body ?? (await this.deliveries.body(delivery.id)),
             });
       const goesOn = await this.record(webhookId, claim, delivery, attempt);
+      claim.open.delete(delivery.id);
       if (!goesOn) {
         await this.deliveries.release(claim.id, idsOf(lane.slice(index + 1)));
         return;

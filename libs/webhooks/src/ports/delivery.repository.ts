@@ -13,7 +13,8 @@ export interface ClaimedDelivery {
   readonly messageId: string;
   /** Deliveries of one lane go out one after the other: its device, or empty. */
   readonly lane: string;
-  readonly body: string;
+  /** What is sent; null: it is large, and to be fetched when it is sent. */
+  readonly body: string | null;
   readonly attempts: number;
   /** How long it had been queued when it was claimed. */
   readonly ageMs: number;
@@ -54,8 +55,10 @@ export abstract class DeliveryRepository {
    * the claim lapses or its deliveries are settled.
    */
   abstract claim(claim: string, webhookId: string, lanes: number): Promise<readonly ClaimedDelivery[]>;
-  /** Keeps claims from lapsing. */
-  abstract renew(claims: readonly string[]): Promise<void>;
+  /** What a delivery sends. */
+  abstract body(id: number): Promise<string>;
+  /** Keeps claims of these deliveries from lapsing. */
+  abstract renew(claims: readonly string[], ids: readonly number[]): Promise<void>;
   /** Gives back what was not sent: deliveries of a claim, behind the one that failed. */
   abstract release(claim: string, ids: readonly number[]): Promise<void>;
   /** Records the end of a delivery. @returns whether the claim still held. */

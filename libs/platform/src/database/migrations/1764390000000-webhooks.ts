@@ -73,9 +73,6 @@ export class Webhooks1764390000000 implements MigrationInterface {
     await runner.query(
       `CREATE INDEX webhook_deliveries_states ON webhook_deliveries (webhook_id, state, id)`,
     );
-    await runner.query(
-      `CREATE INDEX webhook_deliveries_claims ON webhook_deliveries (claimed_by) WHERE claimed_by IS NOT NULL`,
-    );
   }
 
   async down(runner: QueryRunner): Promise<void> {
