@@ -10,6 +10,7 @@ const MAY_USE = {
   readings: ['kernel', 'platform', 'devices'],
   commands: ['kernel', 'platform', 'devices'],
   telemetry: ['kernel', 'platform', 'devices', 'readings'],
+  webhooks: ['kernel', 'platform', 'devices', 'readings'],
 };
 
 const SPEC = '\\.(spec|fixture)\\.ts$';
@@ -91,7 +92,7 @@ module.exports = {
     ...Object.entries(MAY_USE).map(([name, used]) =>
       rule(
         `direction-of-${name}`,
-        'kernel <- platform <- audit; kernel <- devices <- readings <- telemetry; devices <- commands.',
+        'kernel <- platform <- audit; kernel <- devices <- readings <- telemetry; devices <- commands; readings <- webhooks.',
         { path: `^libs/${name}/` },
         { path: '^libs/', pathNot: `^libs/(${[name, ...used].join('|')})/` },
       ),

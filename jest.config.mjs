@@ -16,7 +16,7 @@ const transform = {
 
 const moduleNameMapper = {
   '^(\\.{1,2}/.*)\\.js$': '$1',
-  '^#(kernel|platform|audit|devices|readings|commands|telemetry)$': '<rootDir>/libs/$1/src/index.ts',
+  '^#(kernel|platform|audit|devices|readings|commands|telemetry|webhooks)$': '<rootDir>/libs/$1/src/index.ts',
 };
 
 // Packages published as ESM only.

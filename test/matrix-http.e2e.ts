@@ -103,6 +103,7 @@ describe('every role at every route with every method', () => {
     const post = async (tenant: string, path: string, body: object) =>
       service.post(path, body, { authorization: `Bearer ${tokens[tenant]}` });
     const commands = new Map<string, string>();
+    const webhooks = new Map<string, string>();
     const ids = CALLERS.flatMap((_caller, index) =>
       DEVICE_NAMES.map((name) => [name, `${name}_${index}`] as const),
     );
@@ -113,6 +114,9 @@ describe('every role at every route with every method', () => {
         await post(tenant, '/devices/register', details);
         const { body } = await post(tenant, `/devices/${deviceId}/command`, { command: 'tare' });
         commands.set(deviceId, body.command_id);
+        // Nobody listens there, and nothing is to be sent.
+        const order = { url: 'https://receiver.invalid/', device_ids: [deviceId], active: false };
+        webhooks.set(deviceId, (await post(tenant, '/webhooks', order)).body.webhook_id);
         device.publish(`devices/${deviceId}/data`, '{"metric_type":"weight","value":"?"}', { qos: 1 });
       }),
     );
@@ -134,7 +138,8 @@ describe('every role at every route with every method', () => {
         DEVICE_NAMES.map((name) => {
           const deviceId = `${name}_${index}`;
           const [commandId = '', rejectionId = ''] = [commands.get(deviceId), rejections.get(deviceId)];
-          return { device: name, owner: DEVICES[name], deviceId, commandId, rejectionId };
+          const webhookId = webhooks.get(deviceId) ?? '';
+          return { device: name, owner: DEVICES[name], deviceId, commandId, rejectionId, webhookId };
         }),
       );
     });

@@ -59,6 +59,11 @@ describe('/metrics', () => {
       mqtt_service_stream_replays_total: 'counter',
       mqtt_service_stream_messages_replayed_total: 'counter',
       mqtt_service_stream_clients_dropped_total: 'counter',
+      mqtt_service_webhooks_active: 'gauge',
+      mqtt_service_webhook_deliveries_pending: 'gauge',
+      mqtt_service_webhook_deliveries_total: 'counter',
+      mqtt_service_webhook_attempts_failed_total: 'counter',
+      mqtt_service_webhook_deliveries_dead_total: 'counter',
       mqtt_service_database_up: 'gauge',
     });
     for (const name of Object.keys(types)) expect(text).toContain(`# HELP ${name} `);

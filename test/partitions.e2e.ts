@@ -13,6 +13,7 @@ import { FormerPatients1764340000000 } from '../libs/platform/src/database/migra
 import { CommandNews1764350000000 } from '../libs/platform/src/database/migrations/1764350000000-command-news.js';
 import { ProvenSilence1764360000000 } from '../libs/platform/src/database/migrations/1764360000000-proven-silence.js';
 import { StreamLog1764370000000 } from '../libs/platform/src/database/migrations/1764370000000-stream-log.js';
+import { Webhooks1764390000000 } from '../libs/platform/src/database/migrations/1764390000000-webhooks.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { installedPostgresVersions, PostgresServer } from './support/postgres-server.js';
 import { Service } from './support/service.js';
@@ -30,6 +31,7 @@ const LATER = [
   CommandNews1764350000000,
   ProvenSilence1764360000000,
   StreamLog1764370000000,
+  Webhooks1764390000000,
 ];
 
 const EMBEDDED = 'of the embedded version';

@@ -26,12 +26,21 @@ export interface Question extends Omit<Place, 'registers'> {
 
 export const agent = new Agent({ keepAlive: true, maxSockets: 16 });
 
+const NOBODYS: Subject = {
+  device: 'nobody',
+  owner: null,
+  deviceId: 'nowhere',
+  commandId: '7b0a2b1e-51a5-4a86-9f6c-7f3cf2d9c0aa',
+  rejectionId: '999999999',
+  webhookId: '7b0a2b1e-51a5-4a86-9f6c-7f3cf2d9c0aa',
+};
+
 export async function ask(
   { port }: Service,
   { method, path, rule, subject, accept }: Question,
   authorization: Record<string, string>,
 ): Promise<{ status: number; body: string }> {
-  const body = rule?.body && subject ? JSON.stringify(rule.body(subject)) : '';
+  const body = rule?.body ? JSON.stringify(rule.body(subject ?? NOBODYS)) : '';
   const headers = {
     accept,
     ...authorization,
@@ -61,14 +70,6 @@ export function summary(status: number, body: string): string {
   return code === undefined ? String(status) : `${status} ${code}`;
 }
 
-const NOBODYS: Subject = {
-  device: 'nobody',
-  owner: null,
-  deviceId: 'nowhere',
-  commandId: '7b0a2b1e-51a5-4a86-9f6c-7f3cf2d9c0aa',
-  rejectionId: '999999999',
-};
-
 /** Every address of the routes, for each of the devices where it has a place for one. */
 export function placesOf(routes: readonly string[], subjects: readonly Subject[]): readonly Place[] {
   const places = routes.flatMap((route): readonly Place[] => {
@@ -83,6 +84,7 @@ export function placesOf(routes: readonly string[], subjects: readonly Subject[]
       path: path
         .replace(':device_id', subject.deviceId)
         .replace(':command_id', subject.commandId)
+        .replace(':webhook_id', subject.webhookId)
         .replace(':id', subject.rejectionId),
       subject,
       registers: false,

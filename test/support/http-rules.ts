@@ -8,6 +8,7 @@ export interface Subject {
   readonly deviceId: string;
   readonly commandId: string;
   readonly rejectionId: string;
+  readonly webhookId: string;
 }
 
 /** Who passes a route, and what it then answers. Written from the contract, not taken from the routes. */
@@ -37,6 +38,12 @@ const page = (path: string): Record<string, Rule> => ({
   [`GET ${path}`]: { lock: 'everyone', answers: '200', undocumented: true, tells: 'anything' },
 });
 const health = { lock: 'everyone', answers: '200' } as const;
+const webhooks = {
+  lock: 'admin',
+  answers: '200',
+  foreign: '404 webhook_not_found',
+  unconfined: true,
+} as const;
 const readings = { lock: 'readings:read', answers: '200' } as const;
 
 /** Every route there is: one that is not here fails the test, and so does one that is here and not in the service. */
@@ -97,6 +104,17 @@ export const RULES: Readonly<Record<string, Rule>> = {
     unconfined: true,
   },
   'GET /stream': { lock: 'stream', answers: '200', queries: ['', '?events=device.connected'] },
+  'POST /webhooks': {
+    ...webhooks,
+    answers: '201',
+    body: () => ({ url: 'https://receiver.invalid/hook', active: false }),
+  },
+  'GET /webhooks': { ...webhooks, tells: 'of all it may see', queries: ['?limit=1000'] },
+  'GET /webhooks/:webhook_id': webhooks,
+  'PATCH /webhooks/:webhook_id': { ...webhooks, body: () => ({ events: ['device.connected'] }) },
+  'DELETE /webhooks/:webhook_id': { ...webhooks, answers: '204' },
+  'GET /webhooks/:webhook_id/deliveries': { ...webhooks, tells: 'anything', queries: ['', '?state=dead'] },
+  'POST /webhooks/:webhook_id/replay': { ...webhooks, body: () => ({ states: ['dead'] }) },
   'GET /audit': { lock: 'admin', answers: '200', unconfined: true, tells: 'anything' },
   'POST /mqtt/auth': { lock: 'the broker', answers: '200' },
   'POST /mqtt/acl': { lock: 'the broker', answers: '200' },

@@ -5,6 +5,7 @@ import { DevicesModule } from '#devices';
 import { PlatformModule, type PlatformParts } from '#platform';
 import { ReadingsModule } from '#readings';
 import { TelemetryModule } from '#telemetry';
+import { WebhooksModule } from '#webhooks';
 import { HealthModule } from './health/health.module.js';
 import { MetricsModule } from './metrics/metrics.module.js';
 
@@ -15,7 +16,8 @@ export class AppModule {
     const devices = DevicesModule.with(parts.config);
     const readings = ReadingsModule.with(devices);
     const telemetry = TelemetryModule.with(devices, readings);
-    const health = HealthModule.with(telemetry);
+    const webhooks = WebhooksModule.with(parts.config);
+    const health = HealthModule.with(telemetry, webhooks);
     return {
       module: AppModule,
       imports: [
@@ -25,6 +27,7 @@ export class AppModule {
         readings,
         telemetry,
         CommandsModule.with(devices),
+        webhooks,
         health,
         MetricsModule.with(health),
       ],

@@ -7,11 +7,11 @@ import { Vitals } from './vitals.js';
 /** What probes and operators ask. */
 @Module({})
 export class HealthModule {
-  /** @param telemetry the telemetry module as the application has configured it. */
-  static with(telemetry: DynamicModule): DynamicModule {
+  /** Takes the modules it tells of as the application has configured them. */
+  static with(telemetry: DynamicModule, webhooks: DynamicModule): DynamicModule {
     return {
       module: HealthModule,
-      imports: [TerminusModule.forRoot({ logger: false }), telemetry],
+      imports: [TerminusModule.forRoot({ logger: false }), telemetry, webhooks],
       controllers: [HealthController],
       providers: [ServiceHealth, Vitals],
       exports: [Vitals],

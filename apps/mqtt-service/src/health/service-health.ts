@@ -67,6 +67,8 @@ export class ServiceHealth implements OnModuleDestroy, OnApplicationShutdown {
         () => this.diskIndicator(),
         () => this.ingestIndicator(),
         () => this.indicators.check('websocket').up({ clients: this.vitals.webSocketClients }),
+        // A receiver that is away is no fault of the service's.
+        () => this.indicators.check('webhooks').up({ ...this.vitals.webhooks }),
       ]);
       return { healthy: true, body };
     } catch (error) {

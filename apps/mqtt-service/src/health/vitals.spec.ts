@@ -1,5 +1,6 @@
 import type { Database, MqttConsumer, MqttPublisher, MqttTransport } from '#platform';
 import type { Ingest, LiveFeed } from '#telemetry';
+import type { WebhookDirectory, WebhookDispatcher } from '#webhooks';
 import { Vitals } from './vitals.js';
 
 describe('Vitals', () => {
@@ -15,6 +16,8 @@ describe('Vitals', () => {
       { lag, unacknowledged: 1 } as MqttTransport,
       { totals: { stored: 1, rejected: 2, readings: 3 } } as Ingest,
       {} as LiveFeed,
+      {} as WebhookDirectory,
+      {} as WebhookDispatcher,
     );
     expect(vitals.ingest).toEqual({ stored: 1, rejected: 2, readings: 3, lagMs: lag, inFlight: 1, heldUp });
   });

@@ -8,6 +8,7 @@ import {
   type PublisherStatus,
 } from '#platform';
 import { Ingest, LiveFeed, type StreamCounts } from '#telemetry';
+import { WebhookDirectory, WebhookDispatcher } from '#webhooks';
 
 /** A batch takes moments: what has waited for so long is held up, by the database or by whoever takes the events. */
 const HELD_UP_MS = 30_000;
@@ -26,6 +27,17 @@ export interface IngestVitals {
   readonly heldUp: boolean;
 }
 
+/** How webhooks do. */
+export interface WebhookVitals {
+  readonly active: number;
+  /** Deliveries that wait, in all queues. */
+  readonly pending: number;
+  /** Deliveries made, attempts that failed and deliveries given up since the start, by this replica. */
+  readonly delivered: number;
+  readonly failed: number;
+  readonly dead: number;
+}
+
 /** What can be measured of the running service: the one source of health and metrics. */
 @Injectable()
 export class Vitals {
@@ -36,6 +48,8 @@ export class Vitals {
     private readonly transport: MqttTransport,
     private readonly intake: Ingest,
     private readonly feed: LiveFeed,
+    private readonly hooks: WebhookDirectory,
+    private readonly dispatcher: WebhookDispatcher,
   ) {}
 
   get ingest(): IngestVitals {
@@ -65,6 +79,10 @@ export class Vitals {
   /** What the stream has done since the start. */
   get stream(): Readonly<StreamCounts> {
     return this.feed.counts;
+  }
+
+  get webhooks(): WebhookVitals {
+    return { active: this.hooks.size, pending: this.dispatcher.backlog, ...this.dispatcher.totals };
   }
 
   /** The database's round trip in milliseconds; null when it does not answer. */

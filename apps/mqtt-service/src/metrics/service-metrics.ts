@@ -84,6 +84,27 @@ export class ServiceMetrics {
     this.counter('stream_replays_total', 'Clients that went on from where they were', () => stream.replays);
     this.counter('stream_messages_replayed_total', 'Messages sent again to these', () => stream.replayed);
     this.counter('stream_clients_dropped_total', 'Clients given up for not reading', () => stream.dropped);
+    this.gauge('webhooks_active', 'Webhooks that are sent to', () => vitals.webhooks.active);
+    this.gauge(
+      'webhook_deliveries_pending',
+      'Deliveries to webhooks that wait, in all replicas',
+      () => vitals.webhooks.pending,
+    );
+    this.counter(
+      'webhook_deliveries_total',
+      'Deliveries that a webhook has taken',
+      () => vitals.webhooks.delivered,
+    );
+    this.counter(
+      'webhook_attempts_failed_total',
+      'Attempts to deliver to a webhook that failed',
+      () => vitals.webhooks.failed,
+    );
+    this.counter(
+      'webhook_deliveries_dead_total',
+      'Deliveries to webhooks that were given up',
+      () => vitals.webhooks.dead,
+    );
     this.gauge('database_up', '1 while the database answers', async () =>
       Number((await vitals.databaseLatency()) !== null),
     );

@@ -124,7 +124,8 @@ function entryOf(
     action: actionOf(context),
     patientId: patientIn(...named) ?? (deviceId === null ? (principal?.patientId ?? null) : null),
     deviceId,
-    target: textIn('command_id', params, result) ?? textIn('id', params) ?? null,
+    target:
+      textIn('command_id', params, result) ?? textIn('webhook_id', params, result) ?? textIn('id', params),
     source: request.ip ?? null,
     outcome,
     detail,

@@ -149,6 +149,11 @@ describe('parseConfig', () => {
     ['MQTT_INFLIGHT', '0'],
     ['BROKER_ACCESS', 'all'],
     ['ALLOW_INSECURE_TRANSPORT', 'yes'],
+    ['WEBHOOKS_ALLOW_NETWORKS', '10.0.0.0/33'],
+    ['WEBHOOKS_ALLOW_NETWORKS', '0.0.0.0/0'],
+    ['WEBHOOKS_ALLOW_NETWORKS', 'ward.example'],
+    ['WEBHOOKS_MAX_ATTEMPTS', '0'],
+    ['WEBHOOKS_TIMEOUT', '999ms'],
     ['WS_ALLOW_ANONYMOUS', '1'],
     ['WS_MAX_BUFFER', '-1'],
     ['WS_MAX_CLIENTS', '0'],
@@ -307,6 +312,8 @@ describe('NODE_ENV=production', () => {
     ['JWT_SECRET', { JWT_SECRET: 'Secret-rQ8s5vX2kL9wZ4tB7yN1cM6dF3gH0jPa' }],
     ['JWT_SECRET', { JWT_SECRET: 'password-rQ8s5vX2kL9wZ4tB7yN1cM6dF3gH0jPa' }],
     ['MQTT_HTTP_AUTH_SECRET', { MQTT_HTTP_AUTH_SECRET: 's'.repeat(32) }],
+    ['WEBHOOKS_KEY', { WEBHOOKS_KEY: 'short' }],
+    ['JWT_SECRET, WEBHOOKS_KEY', { WEBHOOKS_KEY: 'rQ8s5vX2kL9wZ4tB7yN1cM6dF3gH0jPa' }],
     ['NODE_TLS_REJECT_UNAUTHORIZED', { NODE_TLS_REJECT_UNAUTHORIZED: '0' }],
     ['JWT_SECRET', { JWT_SECRET: '' }],
     ['JWT_SECRET', { JWT_SECRET: 's'.repeat(31) }],
@@ -314,6 +321,12 @@ describe('NODE_ENV=production', () => {
     ['WS_ALLOWED_ORIGINS', { WS_ALLOWED_ORIGINS: 'https://ward.example, null' }],
   ])('refuses %s: %j', (name, env) => {
     expect(problemsOf({ ...PRODUCTION, ...env })).toEqual([expect.stringMatching(`^${name}\\b`)]);
+  });
+
+  it('sends no webhook in plaintext unless told otherwise', () => {
+    const env = { ...PRODUCTION, WEBHOOKS_ALLOW_HTTP: 'true' };
+    expect(problemsOf(env)).toEqual([]);
+    expect(problemsOf({ ...env, ...ENCRYPTED })).toEqual([expect.stringMatching('^WEBHOOKS_ALLOW_HTTP\\b')]);
   });
 
   it('serves with every connection encrypted, and a certificate in the place of an account', () => {

@@ -93,6 +93,20 @@ export abstract class Config {
   };
   /** How far back a client of the stream may resume, in milliseconds. */
   abstract readonly streamReplay: number;
+  abstract readonly webhooks: {
+    /** Private networks they may be sent to. */
+    readonly allowedNetworks: readonly string[];
+    readonly allowHttp: boolean;
+    /** Undefined: secrets are stored as they are. */
+    readonly key: string | undefined;
+    readonly timeout: number;
+    readonly retryBase: number;
+    readonly maxAttempts: number;
+    readonly maxAge: number;
+    readonly maxPending: number;
+    readonly maxKept: number;
+    readonly retention: number;
+  };
   abstract readonly shutdownTimeout: number;
 }
 
@@ -244,6 +258,18 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
       compression: values.WS_COMPRESSION,
     },
     streamReplay: values.STREAM_REPLAY,
+    webhooks: {
+      allowedNetworks: values.WEBHOOKS_ALLOW_NETWORKS,
+      allowHttp: values.WEBHOOKS_ALLOW_HTTP,
+      key: values.WEBHOOKS_KEY,
+      timeout: values.WEBHOOKS_TIMEOUT,
+      retryBase: values.WEBHOOKS_RETRY_BASE,
+      maxAttempts: values.WEBHOOKS_MAX_ATTEMPTS,
+      maxAge: values.WEBHOOKS_MAX_AGE,
+      maxPending: values.WEBHOOKS_MAX_PENDING,
+      maxKept: values.WEBHOOKS_MAX_KEPT,
+      retention: values.WEBHOOKS_RETENTION,
+    },
     shutdownTimeout: values.SHUTDOWN_TIMEOUT,
   });
 }
@@ -289,6 +315,9 @@ function productionProblems(values: Environment): string[] {
   }
   if (values.JWT_JWKS_URI?.startsWith('http:') && !values.ALLOW_INSECURE_TRANSPORT) {
     problems.push('JWT_JWKS_URI: production needs https, or ALLOW_INSECURE_TRANSPORT=true');
+  }
+  if (values.WEBHOOKS_ALLOW_HTTP && !values.ALLOW_INSECURE_TRANSPORT) {
+    problems.push('WEBHOOKS_ALLOW_HTTP: production needs false, or ALLOW_INSECURE_TRANSPORT=true');
   }
   // A certificate can stand for the account.
   const withCertificate = values.MQTT_TLS && values.MQTT_TLS_CERT !== undefined;

@@ -100,6 +100,13 @@ export const proxies = (value: string): number | readonly string[] => {
   return items;
 };
 
+/** Addresses and networks, such as 10.1.0.0/16. */
+export const networks = (value: string): readonly string[] => {
+  const items = list(value);
+  if (!items.every(isNetwork)) throw new Error('expected addresses and networks, such as 10.1.0.0/16');
+  return items;
+};
+
 function isNetwork(text: string): boolean {
   const [address = '', bits, more] = text.split('/');
   const version = isIP(address);

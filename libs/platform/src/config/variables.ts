@@ -13,6 +13,7 @@ import {
   list,
   origins,
   proxies,
+  networks,
   deviceTopic,
   topicPrefix,
   sharedGroup,
@@ -254,6 +255,36 @@ export const VARIABLES = {
     'how far back a client of the stream may resume; from 1m to 1d',
     minuteToADay,
   ),
+  WEBHOOKS_ALLOW_NETWORKS: variable(
+    '',
+    'private addresses and networks that webhooks may be sent to, e.g. 10.1.0.0/16, comma-separated; unset: public ones only',
+    networks,
+  ),
+  WEBHOOKS_ALLOW_HTTP: variable('false', 'true: webhooks may go out in plaintext, by http://', boolean),
+  WEBHOOKS_KEY: variable(
+    '',
+    'encrypts the secrets of webhooks in the database, at least 32 bytes in production; unset: they are stored readable',
+    optional(text),
+  ),
+  WEBHOOKS_TIMEOUT: variable('10s', 'time a webhook has to answer', secondsToAnHour),
+  WEBHOOKS_RETRY_BASE: variable(
+    '2s',
+    'a failed delivery is sent again after up to this, then up to twice that and so on, at most 10m',
+    duration,
+  ),
+  WEBHOOKS_MAX_ATTEMPTS: variable('20', 'attempts after which a delivery is given up', integer(1, 1_000)),
+  WEBHOOKS_MAX_AGE: variable('1d', 'age past which a delivery is given up', duration),
+  WEBHOOKS_MAX_PENDING: variable(
+    '10000',
+    'deliveries that wait for one webhook; past it, the oldest are given up',
+    integer(1, 1_000_000),
+  ),
+  WEBHOOKS_MAX_KEPT: variable(
+    '100000',
+    'deliveries made, and given up, that are kept of one webhook to be replayed, each; the oldest go first',
+    integer(0, 10_000_000),
+  ),
+  WEBHOOKS_RETENTION: variable('3d', 'how long they are kept', duration),
   SHUTDOWN_TIMEOUT: variable('15s', 'time to finish what has begun when told to stop', duration),
 } as const;
 

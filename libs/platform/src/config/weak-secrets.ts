@@ -20,7 +20,7 @@ export function weakSecrets(values: Environment): string[] {
     report('DATABASE_URL', weakDatabaseUrl(new URL(values.DATABASE_URL)));
   if (values.MQTT_PASSWORD !== undefined)
     report('MQTT_PASSWORD', weakBrokerPassword(values.MQTT_PASSWORD, values.MQTT_USERNAME));
-  for (const name of ['JWT_SECRET', 'MQTT_HTTP_AUTH_SECRET'] as const) {
+  for (const name of ['JWT_SECRET', 'MQTT_HTTP_AUTH_SECRET', 'WEBHOOKS_KEY'] as const) {
     const secret = values[name];
     if (secret !== undefined) report(name, weakKey(secret));
   }
@@ -29,6 +29,7 @@ export function weakSecrets(values: Environment): string[] {
     DATABASE_URL: databasePassword,
     JWT_SECRET: values.JWT_SECRET,
     MQTT_HTTP_AUTH_SECRET: values.MQTT_HTTP_AUTH_SECRET,
+    WEBHOOKS_KEY: values.WEBHOOKS_KEY,
   }).filter(([, secret]) => secret !== undefined && secret !== '');
   for (const [name, secret] of secrets) {
     const same = secrets.filter(([, other]) => other === secret).map(([other]) => other);

@@ -22,6 +22,7 @@ import { FormerPatients1764340000000 } from './migrations/1764340000000-former-p
 import { CommandNews1764350000000 } from './migrations/1764350000000-command-news.js';
 import { ProvenSilence1764360000000 } from './migrations/1764360000000-proven-silence.js';
 import { StreamLog1764370000000 } from './migrations/1764370000000-stream-log.js';
+import { Webhooks1764390000000 } from './migrations/1764390000000-webhooks.js';
 
 /** Replicas that start together migrate one after the other under this advisory lock. */
 const MIGRATION_LOCK = 0x6d71_7474; // "mqtt"
@@ -87,6 +88,7 @@ export class Database {
         CommandNews1764350000000,
         ProvenSilence1764360000000,
         StreamLog1764370000000,
+        Webhooks1764390000000,
       ],
       synchronize: false,
       connectTimeoutMS: CONNECT_TIMEOUT_MS,
