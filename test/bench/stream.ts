@@ -318,8 +318,8 @@ async function main(): Promise<void> {
         const figures = await parts[name]?.();
         if (!figures) continue;
         (runs[name] ??= []).push(figures);
-        const told = Object.entries(figures).map(([what, value]) => `${what} ${whole(value * 10)}`);
-        say(`round ${round}  ${name}, in tenths: ${told.join(', ')}`);
+        const told = Object.entries(figures).map(([what, value]) => `${what} ${value.toFixed(1)}`);
+        say(`round ${round}  ${name.padEnd(8)} ${told.join(', ')}`);
       }
     }
     const middle = (part: string, figure: (figures: Figures) => number): number =>
