@@ -369,6 +369,7 @@ describe('the REST API', () => {
         '/metrics',
         '/rejected-messages',
         '/rejected-messages/{id}/retry',
+        '/stream',
       ]);
       for (const [path, methods] of Object.entries<Record<string, { security?: unknown; responses: object }>>(
         body.paths,

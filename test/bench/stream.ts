@@ -13,7 +13,7 @@ import { until } from '../support/until.js';
 import { median, say, whole } from './figures.js';
 import type { GeneratorOrder, GeneratorReport } from './generator.js';
 import { BenchPostgres } from './postgres.js';
-import { peakMemory, Script } from './processes.js';
+import { cpuSeconds, peakMemory, Script } from './processes.js';
 import type { WatchersOrder, WatchersReport } from './stream-watchers.js';
 
 const CLIENTS = 1_000;
@@ -83,9 +83,11 @@ class StreamBench {
 
   /** (b) One device each: publish to client, and what it costs the ingest. */
   async oneEach(messages: number): Promise<Figures> {
-    const alone = await this.withService(async (_service, _token, database) => {
+    const alone = await this.withService(async (service, _token, database) => {
+      const before = cpuSeconds(service.pid);
       await this.publish({ messages, rate: RATE });
-      return this.commits(database, messages);
+      const commits = await this.commits(database, messages);
+      return { ...commits, cpu: ((cpuSeconds(service.pid) - before) * 1e6) / messages };
     });
     const watched = await this.withService(async (service, token, database) => {
       const watchers = await this.watch(
@@ -94,14 +96,17 @@ class StreamBench {
         true,
       );
       try {
+        const before = cpuSeconds(service.pid);
         await this.publish({ messages, rate: RATE });
         const { p50, p99, closed } = await this.untilRead(watchers, messages);
-        return { p50, p99, closed, ...(await this.commits(database, messages)) };
+        const cpu = ((cpuSeconds(service.pid) - before) * 1e6) / messages;
+        return { p50, p99, closed, cpu, ...(await this.commits(database, messages)) };
       } finally {
         await watchers.end();
       }
     });
-    return { ...watched, aloneCommitP50: alone['commitP50'] ?? 0, aloneRate: alone['rate'] ?? 0 };
+    const { commitP50 = 0, rate = 0, cpu = 0 } = alone;
+    return { ...watched, aloneCommitP50: commitP50, aloneRate: rate, aloneCpu: cpu };
   }
 
   /** (c) A hundred who are to be told of everything and read nothing, beside those with a device each. */
@@ -318,8 +323,8 @@ async function main(): Promise<void> {
         const figures = await parts[name]?.();
         if (!figures) continue;
         (runs[name] ??= []).push(figures);
-        const told = Object.entries(figures).map(([what, value]) => `${what} ${whole(value * 10)}`);
-        say(`round ${round}  ${name}, in tenths: ${told.join(', ')}`);
+        const told = Object.entries(figures).map(([what, value]) => `${what} ${value.toFixed(1)}`);
+        say(`round ${round}  ${name.padEnd(8)} ${told.join(', ')}`);
       }
     }
     const middle = (part: string, figure: (figures: Figures) => number): number =>
@@ -338,7 +343,8 @@ async function main(): Promise<void> {
     say(
       `(b) ${CLIENTS} clients with a device each, ${RATE} messages/s: publish to client p50 ` +
         `${middle('one each', of('p50')).toFixed(1)} ms, p99 ${middle('one each', of('p99')).toFixed(1)} ms; ` +
-        `ingest slowed by ${(slowed * 100).toFixed(1)}%`,
+        `ingest slowed by ${(slowed * 100).toFixed(1)}%, CPU us a message ${middle('one each', of('cpu')).toFixed(0)} ` +
+        `instead of ${middle('one each', of('aloneCpu')).toFixed(0)}`,
     );
     const change = middle('stalled', ({ stalledP99 = 0, readingP99 = 1 }) => stalledP99 / readingP99 - 1);
     say(

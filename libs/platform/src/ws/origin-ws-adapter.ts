@@ -10,13 +10,9 @@ import type { Throttle } from '../http/throttle.js';
 const MAX_FRAME_BYTES = 65_536;
 /**
  * RFC 7692, section 7.1: no context is kept from one message to the next, so that a message is compressed once for all who
- * get it, and none for each connection takes memory. A client that asks for a window of its own gets no compression.
+ * get it, and none for each connection takes memory.
  */
-const SHARED_DEFLATE = {
-  serverNoContextTakeover: true,
-  clientNoContextTakeover: true,
-  serverMaxWindowBits: 15,
-};
+const SHARED_DEFLATE = { serverNoContextTakeover: true, clientNoContextTakeover: true };
 const LOOPBACK_NAMES: ReadonlySet<string> = new Set(['localhost', '127.0.0.1', '[::1]']);
 const PROBLEM = { 'Content-Type': 'application/problem+json; charset=utf-8' } as const;
 const TOO_MANY_REQUESTS = problemBody({

@@ -45,7 +45,10 @@ export class LiveSession {
   /** Messages are taken one after the other, also when one has to wait for a key server. */
   private turn: Promise<void> = Promise.resolve();
 
-  /** @param connection what the WebSocket runs on. */
+  /**
+   * @param connection what the WebSocket runs on.
+   * @param compresses whether large messages are to be sent compressed.
+   */
   constructor(
     private readonly socket: WebSocket,
     connection: Socket,
@@ -54,9 +57,10 @@ export class LiveSession {
     private readonly verifier: TokenVerifier,
     private readonly audit: LiveAudit,
     maxBuffer: number,
+    compresses: boolean,
     private readonly room: LiveRoom,
   ) {
-    this.outlet = new LiveSocket(socket, connection, maxBuffer, () => {
+    this.outlet = new LiveSocket(socket, connection, maxBuffer, compresses, () => {
       this.unsubscribe();
       feed.counts.dropped += 1;
     });

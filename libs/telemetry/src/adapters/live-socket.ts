@@ -22,17 +22,17 @@ export class LiveSocket implements Outlet {
 
   /**
    * @param connection what the WebSocket runs on.
+   * @param compresses whether large messages are to be sent compressed.
    * @param onDropped hears that a client was given up.
    */
   constructor(
     private readonly socket: WebSocket,
     private readonly connection: Socket,
     readonly maxBuffer: number,
+    compresses: boolean,
     private readonly onDropped: () => void,
   ) {
-    // RFC 6455, section 9.1: the names of what was agreed on, separated by commas.
-    const compressed = /(^|,)\s*permessage-deflate/.test(socket.extensions);
-    this.format = compressed ? COMPRESSED_WEB_SOCKET : WEB_SOCKET;
+    this.format = compresses ? COMPRESSED_WEB_SOCKET : WEB_SOCKET;
   }
 
   isClosed(): boolean {

@@ -60,6 +60,7 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
       this.verifier,
       audit,
       webSocket.maxBuffer,
+      compresses(socket, request),
       this.room,
     );
     this.sessions.add(session);
@@ -80,6 +81,12 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
     clearInterval(this.pings);
     this.sessions.forEach((session) => session.close(GOING_AWAY, 'the service is stopping'));
   }
+}
+
+/** RFC 7692, section 7.1.2.1: a window of a client's own would need frames of its own, and compressing is never a must. */
+function compresses({ extensions }: WebSocket, { headers }: IncomingMessage): boolean {
+  const asked = String(headers['sec-websocket-extensions']);
+  return extensions.includes('permessage-deflate') && !asked.includes('server_max_window_bits');
 }
 
 function tokenOf({ headers }: IncomingMessage, query: URLSearchParams): string | null {
