@@ -1,4 +1,4 @@
-import { isAllowedOrigin, withoutSmallWindows } from './origin-ws-adapter.js';
+import { isAllowedOrigin } from './origin-ws-adapter.js';
 
 const strict = { allowedOrigins: ['https://console.example'], allowLoopbackOrigins: false };
 const embedded = { allowedOrigins: [], allowLoopbackOrigins: true };
@@ -32,19 +32,5 @@ describe('isAllowedOrigin', () => {
 
   it('knows no origin of its own without a Host', () => {
     expect(isAllowedOrigin('https://mqtt.example:8004', undefined, strict)).toBe(false);
-  });
-});
-
-describe('withoutSmallWindows', () => {
-  it.each([
-    ['permessage-deflate', 'permessage-deflate'],
-    ['permessage-deflate; client_max_window_bits', 'permessage-deflate; client_max_window_bits'],
-    ['permessage-deflate; server_max_window_bits=15', 'permessage-deflate; server_max_window_bits=15'],
-    ['permessage-deflate; server_max_window_bits=9', ''],
-    ['permessage-deflate;server_max_window_bits="10"', ''],
-    ['permessage-deflate; server_max_window_bits=14, permessage-deflate', 'permessage-deflate'],
-    ['', ''],
-  ])('of %j leaves %j', (offers, left) => {
-    expect(withoutSmallWindows(offers)).toBe(left);
   });
 });

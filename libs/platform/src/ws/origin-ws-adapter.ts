@@ -36,11 +36,6 @@ export class OriginWsAdapter extends WsAdapter {
   ) {
     super(app);
     this.server = app.getHttpServer();
-    this.server.prependListener('upgrade', ({ headers }) => {
-      const offers = withoutSmallWindows(headers['sec-websocket-extensions'] ?? '');
-      if (offers === '') delete headers['sec-websocket-extensions'];
-      else headers['sec-websocket-extensions'] = offers;
-    });
   }
 
   override create(port: number, options: Record<string, unknown> = {}): unknown {
@@ -78,18 +73,6 @@ export class OriginWsAdapter extends WsAdapter {
   override bindMessageHandlers(client: WebSocket, handlers: never[], transform: never): void {
     if (handlers.length > 0) super.bindMessageHandlers(client, handlers, transform);
   }
-}
-
-/**
- * The offers of extensions without those of a smaller window than all others' messages are compressed with. An offer that is
- * not taken up is passed over (RFC 7692, section 5.1); ws would refuse the handshake.
- */
-export function withoutSmallWindows(offers: string): string {
-  return offers
-    .split(',')
-    .filter((offer) => !/;\s*server_max_window_bits\s*=\s*"?(8|9|1[0-4])\b/i.test(offer))
-    .join(',')
-    .trim();
 }
 
 /** A client that is no browser sends no Origin; a browser's must be a configured one, or our own. */
