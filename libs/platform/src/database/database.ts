@@ -19,6 +19,7 @@ import { CommandDispatch1764300000000 } from './migrations/1764300000000-command
 import { StatusHistory1764310000000 } from './migrations/1764310000000-status-history.js';
 import { ServiceReplicas1764330000000 } from './migrations/1764330000000-service-replicas.js';
 import { StreamLog1764370000000 } from './migrations/1764370000000-stream-log.js';
+import { StreamPeers1764400000000 } from './migrations/1764400000000-stream-peers.js';
 
 /** Replicas that start together migrate one after the other under this advisory lock. */
 const MIGRATION_LOCK = 0x6d71_7474; // "mqtt"
@@ -81,6 +82,7 @@ export class Database {
         StatusHistory1764310000000,
         ServiceReplicas1764330000000,
         StreamLog1764370000000,
+        StreamPeers1764400000000,
       ],
       synchronize: false,
       connectTimeoutMS: CONNECT_TIMEOUT_MS,
