@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import type { MqttClient } from 'mqtt';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import type { LiveClient, LiveMessage } from './support/live-client.js';
@@ -5,6 +6,7 @@ import { Mosquitto } from './support/mosquitto.js';
 import { randomFrom } from './support/random.js';
 import { Roamer } from './support/roamer.js';
 import { Service } from './support/service.js';
+import { TcpProxy } from './support/tcp-proxy.js';
 import { until } from './support/until.js';
 
 const describeWithMosquitto = Mosquitto.installed ? describe : describe.skip;
@@ -41,8 +43,9 @@ class Load {
     await Promise.all(this.publishes);
   }
 
-  publish(count: number): void {
-    for (let each = 0; each < count; each += 1) {
+  /** @param mark stands in the last of them. */
+  publish(count: number, mark?: string): void {
+    for (let each = 1; each <= count; each += 1) {
       const id = DEVICES[this.total % DEVICES.length] ?? '';
       const number = this.sent.get(id) ?? 0;
       this.sent.set(id, number + 1);
@@ -50,6 +53,7 @@ class Load {
         metric_type: 'heart_rate',
         heart_rate: 60 + (number % 100),
         number,
+        ...(each === count && { mark }),
         ...(number % 2 === 0 && { timestamp: new Date(Date.UTC(2024, 0, 1) + number * 1_000).toISOString() }),
       };
       this.publishes.push(
@@ -105,17 +109,23 @@ class Ward {
     readonly mosquitto: Mosquitto,
   ) {}
 
-  /** Three replicas. @param env what each of them has of its own. */
-  static async open(env: (number: number) => Record<string, string> = () => ({})): Promise<Ward> {
+  /**
+   * Three replicas; of those that take turns, the first has the session.
+   * @param env what each has of its own.
+   * @param wayOfFirst how the first gets to the database.
+   */
+  static async open(
+    env: (number: number) => Record<string, string> = () => ({}),
+    wayOfFirst = (url: string): Promise<string> => Promise.resolve(url),
+  ): Promise<Ward> {
     const [database, mosquitto] = await Promise.all([createDatabase(), Mosquitto.prepare()]);
     await mosquitto.start();
     const ward = new Ward(database, mosquitto);
-    ward.replicas = await Promise.all(
-      [1, 2, 3].map((number) =>
-        Service.start({ DATABASE_URL: database.url, ...mosquitto.env, ...env(number) }),
-      ),
-    );
-    const [first] = ward.replicas as [Service];
+    const start = (number: number, url = database.url): Promise<Service> =>
+      Service.start({ DATABASE_URL: url, ...mosquitto.env, ...env(number) });
+    const first = await start(1, await wayOfFirst(database.url));
+    await until('the session', async () => (await detailsOf(first))['mqtt']?.['connected'] === true);
+    ward.replicas = [first, ...(await Promise.all([2, 3].map((number) => start(number))))];
     for (const id of DEVICES) await first.register(id, 'ecg_monitor', 1);
     ward.device = await first.mqtt();
     ward.load = new Load(ward.device);
@@ -286,6 +296,95 @@ describeWithMosquitto('the stream of three replicas, of which one takes in', () 
       expect(roamer.moves).toBeGreaterThan(10);
     }
     for (const watcher of watchers) expectOnceInOrder(load, watcher);
+  });
+});
+
+describeWithMosquitto.each(['stored', 'told'])(
+  'the stream of three replicas, of which one is killed when a batch is %s and not acknowledged',
+  (when) => {
+    const MARK = 'the last';
+    let ward: Ward;
+
+    beforeAll(async () => {
+      const kill = {
+        KILL_WHEN: when,
+        KILL_ON: MARK,
+        NODE_OPTIONS: `--import ${join(process.cwd(), 'test', 'support', 'kill-when-told.mjs')}`,
+      };
+      ward = await Ward.open((number) => (number === 1 ? kill : {}));
+    });
+    afterAll(() => ward.close());
+
+    it('misses nothing, and does not tell it again when it is delivered again', async () => {
+      const { load, replicas } = ward;
+      const watchers = await Promise.all(replicas.map((replica) => ward.watcherAt(replica)));
+      load.publish(60);
+      await load.untilReadBy(...watchers);
+      load.publish(60, MARK);
+      await until('the end of it', () => watchers[0]?.moves);
+      load.start();
+      await load.untilMore(600);
+      await load.stop();
+      await load.untilReadBy(...watchers);
+      for (const watcher of watchers) expectOnceInOrder(load, watcher);
+      // As the first one's own, although another has stored it again.
+      const marked = watchers[0]?.read.find(({ data }) => data['mark'] === MARK);
+      const [{ epoch } = {}] = await ward.database.query<{ epoch: number }>(
+        'SELECT min(epoch) AS epoch FROM stream_epochs',
+      );
+      expect(marked && epochOf(marked)).toBe(String(epoch));
+    });
+  },
+);
+
+describeWithMosquitto('the stream of three replicas, of which one is cut off from the database', () => {
+  let ward: Ward;
+  let way: TcpProxy;
+
+  beforeAll(async () => {
+    ward = await Ward.open(
+      () => ({}),
+      async (url) => {
+        way = await TcpProxy.to(url);
+        await way.mend();
+        return way.through(url);
+      },
+    );
+  });
+  afterAll(async () => {
+    await ward.close();
+    await way.cut();
+  });
+
+  it('misses and doubles nothing while the others take it for dead, nor when it comes back', async () => {
+    const { load, replicas, database } = ward;
+    const [first] = replicas as [Service];
+    const watchers = await Promise.all(replicas.map((replica) => ward.watcherAt(replica)));
+    load.start();
+    await load.untilMore(600);
+    await way.cut();
+    const buried = (): Promise<unknown[]> => database.query('SELECT FROM stream_epochs WHERE ended');
+    await until('it to be taken for dead', async () => (await buried()).length === 1);
+    await load.untilMore(600);
+    await way.mend();
+    await until('it to go on as another', async () => {
+      const [row] = await database.query<{ count: string }>('SELECT count(*) FROM stream_epochs');
+      return Number(row?.count) === 4;
+    });
+    await load.untilMore(300);
+    await load.stop();
+    await load.untilReadBy(...watchers);
+    for (const watcher of watchers) {
+      expectOnceInOrder(load, watcher);
+      expect(watcher.moves).toBe(0);
+    }
+    await first.register('late_1', 'ecg_monitor', 1);
+    for (const watcher of watchers)
+      await until('what it tells as another', () =>
+        watcher.read.some(
+          ({ event, data }) => event === 'device.registered' && data['device_id'] === 'late_1',
+        ),
+      );
   });
 });
 

@@ -18,6 +18,8 @@ const LOOK_EVERY_MS = 1_000;
 const ANNOUNCE_EVERY_MS = 10;
 /** How long the start waits for the others to say how far they are. */
 const INTRODUCED_WITHIN_MS = 3_000;
+/** What is still to be said when the service stops has this long. */
+const STOP_WITHIN_MS = 1_000;
 /** After so long without a message of its own, another replica may have had the session meanwhile. */
 const SILENCE_MS = 250;
 /** Local events do not wait longer for what others have told before. */
@@ -66,7 +68,7 @@ export class StreamTail implements OnApplicationBootstrap, BeforeApplicationShut
   async beforeApplicationShutdown(): Promise<void> {
     clearInterval(this.timer);
     this.stopping.abort();
-    await this.announcing;
+    await Promise.race([this.announcing, sleep(STOP_WITHIN_MS, undefined, { ref: false })]);
   }
 
   private async open(): Promise<void> {
