@@ -14,6 +14,7 @@ import { CommandNews1764350000000 } from '../libs/platform/src/database/migratio
 import { ProvenSilence1764360000000 } from '../libs/platform/src/database/migrations/1764360000000-proven-silence.js';
 import { StreamLog1764370000000 } from '../libs/platform/src/database/migrations/1764370000000-stream-log.js';
 import { Webhooks1764390000000 } from '../libs/platform/src/database/migrations/1764390000000-webhooks.js';
+import { StreamPeers1764400000000 } from '../libs/platform/src/database/migrations/1764400000000-stream-peers.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { installedPostgresVersions, PostgresServer } from './support/postgres-server.js';
 import { Service } from './support/service.js';
@@ -32,6 +33,7 @@ const LATER = [
   ProvenSilence1764360000000,
   StreamLog1764370000000,
   Webhooks1764390000000,
+  StreamPeers1764400000000,
 ];
 
 const EMBEDDED = 'of the embedded version';

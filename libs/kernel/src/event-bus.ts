@@ -33,10 +33,10 @@ export interface DomainEvent extends Ownership {
   /** When it happened, ISO 8601 in UTC. */
   readonly time: string;
   /**
-   * Where its cause stands in the log of the stream, if that was written when it was stored: which message, and which of
-   * the message's events.
+   * Where its cause stands in the log of the stream, if that was written when it was stored: which run of the service
+   * wrote it, which message it is, and which of the message's events.
    */
-  readonly logged?: { readonly place: number; readonly index: number } | undefined;
+  readonly logged?: { readonly epoch: number; readonly place: number; readonly index: number } | undefined;
   /** Told of long after it happened, or nobody knows when it did: it says nothing of how things are now. */
   readonly late?: boolean;
   /** snake_case, ready to be serialised. */

@@ -23,6 +23,7 @@ import { CommandNews1764350000000 } from './migrations/1764350000000-command-new
 import { ProvenSilence1764360000000 } from './migrations/1764360000000-proven-silence.js';
 import { StreamLog1764370000000 } from './migrations/1764370000000-stream-log.js';
 import { Webhooks1764390000000 } from './migrations/1764390000000-webhooks.js';
+import { StreamPeers1764400000000 } from './migrations/1764400000000-stream-peers.js';
 
 /** Replicas that start together migrate one after the other under this advisory lock. */
 const MIGRATION_LOCK = 0x6d71_7474; // "mqtt"
@@ -89,6 +90,7 @@ export class Database {
         ProvenSilence1764360000000,
         StreamLog1764370000000,
         Webhooks1764390000000,
+        StreamPeers1764400000000,
       ],
       synchronize: false,
       connectTimeoutMS: CONNECT_TIMEOUT_MS,

@@ -7,8 +7,17 @@ import {
 } from '@nestjs/common';
 import type { Transaction } from '#kernel';
 import { clientOf, Config, Database, errorCode } from '#platform';
-import { SinceTooOld, SinceUnknown, type StreamPosition } from '../domain/stream-position.js';
-import { StreamLog, type LogEntry, type LogRow, type NotedEvent } from '../ports/stream-log.js';
+import { SinceTooOld, SinceUnknown, StreamPosition } from '../domain/stream-position.js';
+import {
+  StreamLog,
+  type LogEntry,
+  type LogRow,
+  type NotedEvent,
+  type Stand,
+  type Stretch,
+} from '../ports/stream-log.js';
+import { findRepeated } from './logged-repeats.js';
+import { PgStreamPeers } from './pg-stream-peers.js';
 import { packBatch, packEvent, unpackBatch, unpackEvent } from './stream-log-body.js';
 
 const RETRY_MS = 1_000;
@@ -18,9 +27,11 @@ const STOP_WITHIN_MS = 1_000;
 /** A page has no more rows, and bytes, than that; but one row in any case. */
 const PAGE_ROWS = 1_000;
 const PAGE_BYTES = 65_536;
+/** Behind every number. */
+const END = Number.MAX_SAFE_INTEGER;
 
 interface RowRecord {
-  readonly epoch: number;
+  readonly at: number;
   readonly place: string;
   readonly other: string;
   readonly body: Buffer;
@@ -35,15 +46,14 @@ const NOTE = `
 
 // The size of a body is known without fetching it.
 const READ = `
-  SELECT epoch, place, other, body FROM (
-    SELECT *, sum(octet_length(body)) OVER (ORDER BY epoch, place, other) - octet_length(body) AS before FROM (
-      SELECT epoch, place, other, body FROM stream_log
-      WHERE (epoch, place, other) > ($1, $2::bigint, $3::bigint) AND epoch <= $4
-        AND (epoch < $4 OR (place <= $5 AND other <= $6))
-        AND (epoch > $7 OR other = 0 OR other > $8)
-      ORDER BY epoch, place, other LIMIT ${PAGE_ROWS}
+  SELECT place, other, extract(epoch FROM at)::float8 * 1000 AS at, body FROM (
+    SELECT *, sum(octet_length(body)) OVER (ORDER BY place, other) - octet_length(body) AS before FROM (
+      SELECT place, other, at, body FROM stream_log
+      WHERE epoch = $1 AND (place, other) > ($2::bigint, $3::bigint) AND place <= $4 AND other <= $5
+        AND (other = 0 OR other > $6)
+      ORDER BY place, other LIMIT ${PAGE_ROWS}
     ) AS candidates
-  ) AS measured WHERE before < ${PAGE_BYTES} ORDER BY epoch, place, other`;
+  ) AS measured WHERE before < ${PAGE_BYTES} ORDER BY place, other`;
 
 // What is gone is remembered in the same statement: nobody is to find a hole and take it for silence.
 const PRUNE = `
@@ -55,11 +65,18 @@ const PRUNE = `
   UPDATE stream_epochs SET pruned_place = greatest(pruned_place, place), pruned_other = greatest(pruned_other, other)
   FROM last WHERE last.epoch = stream_epochs.epoch`;
 
-const KNOWS = `
-  SELECT bool_or(epoch = $1) AS known,
-         bool_or(CASE WHEN epoch = $1 THEN pruned_place > $2 OR pruned_other > $3
-                      ELSE pruned_place > 0 OR pruned_other > 0 END) AS too_old
-  FROM stream_epochs WHERE epoch BETWEEN $1 AND $4`;
+const RUNS = `
+  SELECT epoch, extract(epoch FROM started_at)::float8 * 1000 AS begun, pruned_place, pruned_other FROM stream_epochs
+  WHERE epoch = ANY ($1) OR epoch BETWEEN $2 AND $3 ORDER BY epoch`;
+
+const IS_PRUNED = `SELECT FROM stream_epochs WHERE epoch = $1 AND (pruned_place > $2 OR pruned_other > $3)`;
+
+interface RunRecord {
+  readonly epoch: number;
+  readonly begun: number;
+  readonly pruned_place: string;
+  readonly pruned_other: string;
+}
 
 interface Waiting {
   readonly events: readonly NotedEvent[];
@@ -67,13 +84,11 @@ interface Waiting {
   readonly failed: (error: Error) => void;
 }
 
-/** The tables `stream_log` and `stream_epochs`. */
+/** The table `stream_log`, and what of it is deleted in `stream_epochs`. */
 @Injectable()
 export class PgStreamLog extends StreamLog implements OnApplicationBootstrap, BeforeApplicationShutdown {
-  readonly opened: Promise<number>;
   private readonly logger = new Logger('StreamLog');
   private readonly stopping = new AbortController();
-  private resolveOpened: (epoch: number) => void = () => undefined;
   private pruning: NodeJS.Timeout | undefined;
   private waiting: Waiting[] = [];
   private writing: Promise<void> = Promise.resolve();
@@ -81,13 +96,21 @@ export class PgStreamLog extends StreamLog implements OnApplicationBootstrap, Be
   constructor(
     private readonly database: Database,
     private readonly config: Config,
+    private readonly peers: PgStreamPeers,
   ) {
     super();
-    this.opened = new Promise((resolve) => (this.resolveOpened = resolve));
+  }
+
+  get opened(): Promise<void> {
+    return this.peers.joined;
+  }
+
+  get epoch(): number {
+    return this.peers.epoch;
   }
 
   onApplicationBootstrap(): void {
-    void this.open();
+    void this.database.start().then(() => this.prune());
     this.pruning = setInterval(() => void this.prune(), PRUNE_EVERY_MS);
     this.pruning.unref();
   }
@@ -98,15 +121,26 @@ export class PgStreamLog extends StreamLog implements OnApplicationBootstrap, Be
     this.stopping.abort();
   }
 
-  async append(transaction: Transaction, entries: readonly LogEntry[]): Promise<void> {
+  async append(transaction: Transaction, epoch: number, entries: readonly LogEntry[]): Promise<void> {
     const last = entries.at(-1);
     if (!last) return;
-    const epoch = await this.opened;
-    await clientOf(transaction).query({
+    const client = clientOf(transaction);
+    await this.peers.share(client, epoch);
+    await client.query({
       name: 'stream-log-append',
       text: APPEND,
       values: [epoch, last.place, packBatch(entries)],
     });
+  }
+
+  async repeated(
+    transaction: Transaction,
+    redelivered: readonly LogEntry[],
+    others: { readonly entries: readonly LogEntry[]; readonly since: Date },
+  ): Promise<ReadonlyMap<LogEntry, Stand>> {
+    const shared = this.peers.isAlone ? { ...others, entries: [] } : others;
+    const { inflight } = this.config.mqtt;
+    return findRepeated(clientOf(transaction), this.epoch, inflight, redelivered, shared);
   }
 
   note(events: readonly NotedEvent[]): Promise<void> {
@@ -120,28 +154,39 @@ export class PgStreamLog extends StreamLog implements OnApplicationBootstrap, Be
     await this.writing;
   }
 
-  async check({ epoch, place, other }: StreamPosition, until: StreamPosition): Promise<void> {
-    if (epoch === until.epoch && (place > until.place || other > until.other)) throw new SinceUnknown();
-    const bounds = [epoch, place, other, until.epoch];
-    const [found] = await this.database.query<{ known: boolean | null; too_old: boolean | null }>(
-      KNOWS,
-      bounds,
-    );
-    if (!found?.known) throw new SinceUnknown();
-    if (found.too_old) {
-      throw new SinceTooOld();
+  async stretches(after: StreamPosition, until: StreamPosition): Promise<readonly Stretch[]> {
+    const seen = after.parts;
+    const told = until.parts;
+    const newestSeen = Math.max(...seen.keys());
+    const bounds = [[...seen.keys()], newestSeen + 1, Math.max(...told.keys())];
+    const runs = await this.database.query<RunRecord>(RUNS, bounds);
+    const known = new Set(runs.map(({ epoch }) => epoch));
+    for (const [epoch, part] of seen) {
+      const own = epoch === until.epoch ? told.get(epoch) : undefined;
+      if (!known.has(epoch) || (own && !own.covers(part))) throw new SinceUnknown();
     }
+    return runs.map(({ epoch, begun, pruned_place, pruned_other }) => {
+      const from = seen.get(epoch) ?? StreamPosition.startOf(epoch);
+      if (Number(pruned_place) > from.place || Number(pruned_other) > from.other) throw new SinceTooOld();
+      return { after: from, until: told.get(epoch) ?? null, begunAt: begun };
+    });
   }
 
-  async read(after: StreamPosition, until: StreamPosition, from: LogRow | null): Promise<readonly LogRow[]> {
+  async read(
+    { until, isWhole = false }: Stretch,
+    after: StreamPosition,
+    from: LogRow | null,
+  ): Promise<readonly LogRow[]> {
+    const { epoch, place, other } = after;
     // The row that holds its message may hold more of it.
-    const key = from ?? { epoch: after.epoch, place: after.place, other: -1 };
-    const bounds = [until.epoch, until.place, until.other, after.epoch, after.other];
-    const records = await this.database.query<RowRecord>(READ, [key.epoch, key.place, key.other, ...bounds]);
+    const key = from ?? { place, other: isWhole ? 0 : -1 };
+    const bounds = [until?.place ?? END, until?.other ?? END, other];
+    const records = await this.database.query<RowRecord>(READ, [epoch, key.place, key.other, ...bounds]);
     // Not before: what has gone meanwhile would be missing.
-    await this.check(after, until);
-    return records.map(({ epoch, place, other, body }) => ({
+    if ((await this.database.query(IS_PRUNED, [epoch, place, other])).length > 0) throw new SinceTooOld();
+    return records.map(({ place, other, at, body }) => ({
       epoch,
+      at,
       place: Number(place),
       other: Number(other),
       entries: () =>
@@ -149,30 +194,24 @@ export class PgStreamLog extends StreamLog implements OnApplicationBootstrap, Be
     }));
   }
 
-  private async open(): Promise<void> {
-    await this.database.start();
-    await this.persist(async () => {
-      const [row] = await this.database.query<{ epoch: number }>(
-        'INSERT INTO stream_epochs DEFAULT VALUES RETURNING epoch',
-      );
-      if (row) this.resolveOpened(row.epoch);
-    });
-    await this.prune();
-  }
-
   private async write(): Promise<void> {
-    const epoch = await Promise.race([this.opened, aborted(this.stopping.signal)]);
+    await Promise.race([this.opened, aborted(this.stopping.signal)]);
     const lot = this.waiting.splice(0);
     const events = lot.flatMap((waiting) => waiting.events);
-    await this.persist(async () => {
-      await this.database.query(NOTE, [
-        epoch,
-        events.map(({ place }) => place),
-        events.map(({ other }) => other),
-        events.map(({ event }) => packEvent(event)),
-      ]);
-      for (const { done } of lot) done();
-    });
+    const columns = [
+      events.map(({ place }) => place),
+      events.map(({ other }) => other),
+      events.map(({ event }) => packEvent(event)),
+    ];
+    await this.persist(() =>
+      this.database.ingest.lend(async (client) => {
+        // Where a run was taken for dead, its next one has it.
+        const { epoch } = this;
+        await this.peers.share(client, epoch);
+        await client.query(NOTE, [epoch, ...columns]);
+        for (const { done } of lot) done();
+      }),
+    );
     for (const { failed } of lot) failed(new Error('the service stops'));
   }
 

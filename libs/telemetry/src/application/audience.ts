@@ -90,6 +90,13 @@ export class Audience {
     for (const place of this.placesOf(watcher)) leave(place, group);
   }
 
+  /** Whether somebody may want to hear what a device measures; where not, its messages need not be decoded. */
+  concerns(device: { readonly deviceId: string; readonly patientId: number }): boolean {
+    if (this.unnarrowed.size > 0 || this.byMetric.size > 0 || this.byType.has('device.data.received'))
+      return true;
+    return this.byDevice.has(device.deviceId) || this.byPatient.has(device.patientId);
+  }
+
   /** The groups that are to hear of events, and of which of them: their places in the list. */
   match(events: readonly DomainEvent[]): ReadonlyMap<Group, readonly number[]> {
     const wanted = new Map<Group, number[]>();

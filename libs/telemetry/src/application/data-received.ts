@@ -1,5 +1,6 @@
 import type { DomainEvent } from '#kernel';
 import type { DeviceIdentity } from '#devices';
+import type { Stand } from '../ports/stream-log.js';
 import type { Measurement } from './decode.js';
 
 /**
@@ -19,7 +20,7 @@ export class DataReceived implements DomainEvent {
   /**
    * @param messageId names the message, the same at each delivery.
    * @param index which of the message's measurements it is.
-   * @param place which message of this run of the service it is; null: the log of the stream does not hold it.
+   * @param stand where the message stands in the log of the stream; null: the log does not hold it.
    * @param late told of long after it came in, or kept by the broker nobody knows how long: no sign of life.
    */
   constructor(
@@ -28,7 +29,7 @@ export class DataReceived implements DomainEvent {
     device: DeviceIdentity,
     private readonly measurement: Measurement,
     private readonly receivedAt: Date,
-    private readonly place: number | null,
+    private readonly stand: Stand | null,
     readonly late = false,
   ) {
     this.deviceId = device.deviceId;
@@ -41,7 +42,8 @@ export class DataReceived implements DomainEvent {
   }
 
   get logged(): DomainEvent['logged'] {
-    return this.place === null ? undefined : { place: this.place, index: this.index };
+    const { stand, index } = this;
+    return stand ? { epoch: stand.epoch, place: stand.place, index } : undefined;
   }
 
   get time(): string {

@@ -7,6 +7,7 @@ import {
   UnitOfWork,
   type DomainEvent,
   type RejectedMessage,
+  type Transaction,
 } from '#kernel';
 import { DeviceRegistry, isDeviceId, requireActive, type DeviceIdentity } from '#devices';
 import { ReadingRepository, type Reading, type Waveform } from '#readings';
@@ -53,6 +54,10 @@ interface Decoded {
   readonly receipts: NewReceipt[];
   readonly events: DomainEvent[];
   readonly log: LogEntry[];
+  /** Where the entries of the log stand; of each message, its events know it. */
+  readonly stands: { epoch: number; place: number }[];
+  /** The run of the service they are numbered in. */
+  readonly epoch: number;
 }
 
 /** Takes data messages in: decodes them by the catalogue and stores each, or quarantines it, in one transaction a batch. */
@@ -100,6 +105,7 @@ export class Ingest {
       messages.map((message) => message.deviceId).filter(isDeviceId),
     );
     const earlier = await this.earlierReceipts(known);
+    await this.log.opened;
     const decoded: Decoded = {
       readings: [],
       waveforms: [],
@@ -107,6 +113,8 @@ export class Ingest {
       receipts: [],
       events: [],
       log: [],
+      stands: [],
+      epoch: this.log.epoch,
     };
     for (const message of messages) {
       this.decode(message, devices.get(message.deviceId), earlier, decoded);
@@ -118,7 +126,12 @@ export class Ingest {
         await this.readings.insertWaveforms(transaction, decoded.waveforms);
         await this.quarantine.add(transaction, decoded.rejected);
         await this.receipts.record(transaction, decoded.receipts);
-        await this.log.append(transaction, decoded.log);
+        const isNew = stored === decoded.readings.length;
+        await this.log.append(
+          transaction,
+          decoded.epoch,
+          await this.withoutRepeats(transaction, messages, decoded, isNew),
+        );
       });
     }
     this.counts.rejected += decoded.rejected.length;
@@ -135,7 +148,31 @@ export class Ingest {
     const { readings, waveforms, rejected, receipts } = decoded;
     if (waveforms.length > 0 || rejected.length > 0 || receipts.length > 0) return false;
     if (messages.some(({ duplicate }) => duplicate)) return false;
-    return this.readings.storeNew(readings, (transaction) => this.log.append(transaction, decoded.log));
+    return this.readings.storeNew(readings, (transaction) =>
+      this.log.append(transaction, decoded.epoch, decoded.log),
+    );
+  }
+
+  /**
+   * What the log does not hold yet. The events of the rest stand where they stood before: they are told to other systems
+   * again, but not to those who watch.
+   * @param isNew none of the readings was there already.
+   */
+  private async withoutRepeats(
+    transaction: Transaction,
+    messages: readonly IncomingMessage[],
+    { log, stands, waveforms, rejected }: Decoded,
+    isNew: boolean,
+  ): Promise<readonly LogEntry[]> {
+    if (isNew && waveforms.length === 0 && rejected.length === 0) return log;
+    const duplicates = new Set(messages.filter(({ duplicate }) => duplicate).map(({ place }) => place));
+    const redelivered = log.filter(({ place }) => duplicates.has(place));
+    const first = messages.filter(({ duplicate }) => !duplicate);
+    const [since = new Date()] = first.map(({ receivedAt }) => receivedAt);
+    const entries = log.filter(({ place }) => !duplicates.has(place));
+    const repeated = await this.log.repeated(transaction, redelivered, { entries, since });
+    log.forEach((entry, index) => Object.assign(stands[index] ?? {}, repeated.get(entry)));
+    return log.filter((entry) => !repeated.has(entry));
   }
 
   private async earlierReceipts(messages: readonly IncomingMessage[]): Promise<ReadonlyMap<number, Receipt>> {
@@ -158,6 +195,8 @@ export class Ingest {
       const sender = requireActive(device);
       const undatedSince = isDated(payload) ? null : receivedAt;
       const measurements = decodeBounded(payload, message.payload.length, sender, receivedAt);
+      const { place, topic, payload: bytes } = message;
+      const stand = { epoch: into.epoch, place };
       measurements.forEach((measurement, index) => {
         for (const reading of measurement.readings) into.readings.push(reading);
         if (measurement.waveform) into.waveforms.push(measurement.waveform);
@@ -168,12 +207,12 @@ export class Ingest {
             sender,
             measurement,
             receivedAt,
-            message.place,
+            stand,
             message.retained,
           ),
         );
       });
-      const { place, topic, payload: bytes } = message;
+      into.stands.push(stand);
       into.log.push({
         place,
         topic,
@@ -205,8 +244,10 @@ export class Ingest {
     const messageId = message.id(retained ? null : receivedAt);
     const rejected = { messageId, topic, payload, reason, detail, deviceId, retained, receivedAt };
     into.rejected.push(rejected);
-    const event = { ...messageRejected(rejected, device ?? NOBODYS), logged: { place, index: 0 } };
+    const logged = { epoch: into.epoch, place, index: 0 };
+    const event = { ...messageRejected(rejected, device ?? NOBODYS), logged };
     into.events.push(event);
+    into.stands.push(logged);
     into.log.push({ place, event });
   }
 }

@@ -1,16 +1,18 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { EventBus, Principal, type DomainEvent } from '#kernel';
 import { NO_FILTER } from '../domain/stream-filter.js';
-import { StreamLog, type NotedEvent } from '../ports/stream-log.js';
+import { StreamLog, type LogEntry, type NotedEvent } from '../ports/stream-log.js';
 import type { FrameFormat, Watcher } from './audience.js';
 import { LiveFeed } from './live-feed.js';
 
 class Log extends StreamLog {
   readonly noted: NotedEvent[] = [];
-  readonly opened = Promise.resolve(7);
+  readonly opened = Promise.resolve();
+  readonly epoch = 7;
   append = (): Promise<void> => Promise.resolve();
   settled = (): Promise<void> => Promise.resolve();
-  check = (): Promise<void> => Promise.resolve();
+  repeated = (): Promise<ReadonlyMap<LogEntry, never>> => Promise.resolve(new Map<LogEntry, never>());
+  stretches = (): Promise<[]> => Promise.resolve([]);
   read = (): Promise<[]> => Promise.resolve([]);
   note(events: readonly NotedEvent[]): Promise<void> {
     this.noted.push(...events);
@@ -27,7 +29,7 @@ const event = (id: string, place?: number): DomainEvent => ({
   patientId: 1,
   time: '2024-01-23T10:30:00.000Z',
   data: {},
-  ...(place !== undefined && { logged: { place, index: 0 } }),
+  ...(place !== undefined && { logged: { epoch: 7, place, index: 0 } }),
 });
 
 describe('LiveFeed', () => {
@@ -40,6 +42,12 @@ describe('LiveFeed', () => {
     });
     log = new Log();
     feed = new LiveFeed(bus, log);
+    feed.open([], {
+      gate: () => null,
+      told: () => undefined,
+      entered: () => undefined,
+      reach: () => Promise.resolve(),
+    });
     await feed.opened;
   });
 

@@ -2,17 +2,40 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 import { MessageRejected, type DomainEvent } from '#kernel';
 import { mayHear, passes } from '../domain/stream-filter.js';
-import { StreamPosition } from '../domain/stream-position.js';
-import { StreamLog, type EventEntry, type LoggedMessage, type LogRow } from '../ports/stream-log.js';
+import { besideOf, StreamPosition } from '../domain/stream-position.js';
+import {
+  StreamLog,
+  type EventEntry,
+  type LoggedMessage,
+  type LogRow,
+  type Stretch,
+} from '../ports/stream-log.js';
 import type { StreamMessage, Watcher } from './audience.js';
 import { DataReceived } from './data-received.js';
 import { decodeBounded } from './decode-bounded.js';
-import { streamMessage } from './live-feed.js';
+import { streamMessage, type Told } from './live-feed.js';
+import { inOrder } from './log-order.js';
 
 /** Messages made at once, before others have their turn. */
 const CHUNK = 250;
 
 type Reader = Pick<Watcher, 'principal' | 'filter'>;
+
+/** What is to be told of what the log holds. */
+export interface Wants {
+  /** Most messages are another's, or of another device: they need not be decoded. */
+  concerns(message: LoggedMessage): boolean;
+  hears(event: DomainEvent): boolean;
+}
+
+/** A step on the way through the log. */
+interface Step {
+  /** The run it is in. */
+  readonly epoch: number;
+  readonly told: readonly Told[];
+  /** How far the run has been read; null: to its end. */
+  readonly reached: StreamPosition | null;
+}
 
 /** Tells events again, from the log: to whom and as they were told live. */
 @Injectable()
@@ -24,7 +47,7 @@ export class StreamReplay {
    * @throws DomainError invalid/since_unknown, invalid/since_too_old
    */
   async check(after: StreamPosition, until: StreamPosition): Promise<void> {
-    await this.log.check(after, until);
+    await this.log.stretches(after, until);
   }
 
   /**
@@ -36,38 +59,75 @@ export class StreamReplay {
     until: StreamPosition,
     reader: Reader,
   ): AsyncGenerator<readonly StreamMessage[]> {
+    const reached = new Map(after.parts);
+    const ended = new Set<number>();
+    for await (const step of this.steps(await this.log.stretches(after, until), wantsOf(reader))) {
+      const { epoch } = step;
+      const [first] = step.told;
+      if (!reached.has(epoch)) reached.set(epoch, StreamPosition.startOf(epoch));
+      // What is over and read is named no more, but for the newest of all: what came after it was not seen.
+      for (const over of ended) if (Math.max(...reached.keys()) > over) reached.delete(over);
+      if (first) {
+        const beside = besideOf(epoch, reached);
+        yield step.told.map(({ event, at }) => streamMessage(event, at.with(beside)));
+      }
+      if (step.reached) reached.set(epoch, step.reached);
+      else ended.add(epoch);
+    }
+  }
+
+  /**
+   * What the log holds of stretches, in the order of telling in each run, and between them by the time it was written.
+   * @throws DomainError invalid/since_too_old
+   */
+  async *steps(stretches: readonly Stretch[], wants: Wants): AsyncGenerator<Step> {
     // What is told may still be on its way into the log.
     await this.log.settled();
-    const way = new Way(after, reader);
-    let row: LogRow | null = null;
-    for (;;) {
-      const rows: readonly LogRow[] = await this.log.read(way.reached, until, row);
-      if (rows.length === 0) return;
-      for (row of rows) {
-        let chunk: StreamMessage[] = [];
-        for (const entry of row.entries()) {
-          way.pass(row, entry, chunk);
-          if (chunk.length < CHUNK) continue;
-          yield chunk;
-          chunk = [];
-          await nextTurn();
-        }
-        if (chunk.length > 0) yield chunk;
+    const ways = new Map(stretches.map(({ after }) => [after.epoch, new Way(after, wants)]));
+    const read = (stretch: Stretch, from: LogRow | null): Promise<readonly LogRow[]> =>
+      this.log.read(stretch, (ways.get(stretch.after.epoch) as Way).reached, from);
+    const unread = stretches.filter(({ after, until }) => !until || !after.covers(until));
+    for await (const { stretch, row } of inOrder(unread, read)) {
+      const { epoch } = stretch.after;
+      const way = ways.get(epoch) as Way;
+      if (!row) {
+        yield { epoch, told: [], reached: stretch.until };
+        continue;
       }
+      let told: Told[] = [];
+      for (const entry of row.entries()) {
+        way.pass(row, entry, told);
+        if (told.length < CHUNK) continue;
+        yield { epoch, told, reached: way.reached };
+        told = [];
+        await nextTurn();
+      }
+      yield { epoch, told, reached: way.reached };
     }
   }
 }
 
-/** How far a replay has come. */
+function wantsOf({ principal, filter }: Reader): Wants {
+  return {
+    concerns: ({ device }) => {
+      if (!principal.maySee(device)) return false;
+      if (filter.events && !filter.events.has('device.data.received')) return false;
+      if (filter.deviceIds && !filter.deviceIds.has(device.deviceId)) return false;
+      return !filter.patientIds || filter.patientIds.has(device.patientId);
+    },
+    hears: (event) => mayHear(principal, event) && passes(filter, event),
+  };
+}
+
+/** How far a run has been read. */
 class Way {
   constructor(
     public reached: StreamPosition,
-    private readonly reader: Reader,
+    private readonly wants: Wants,
   ) {}
 
-  /** Goes past an entry. @param into takes what the reader is to see of it. */
-  pass({ epoch, other }: LogRow, entry: LoggedMessage | EventEntry, into: StreamMessage[]): void {
-    if (epoch !== this.reached.epoch) this.reached = new StreamPosition(epoch, 0, 0, 0);
+  /** Goes past an entry. @param into takes what is to be told of it. */
+  pass({ other }: LogRow, entry: LoggedMessage | EventEntry, into: Told[]): void {
     const { place } = entry;
     if ('event' in entry) {
       if (other === 0 && !this.reached.isBefore(place, 0)) return;
@@ -76,7 +136,8 @@ class Way {
       return;
     }
     if (place < this.reached.place) return;
-    for (const event of this.mayConcern(entry) ? eventsOf(entry) : []) {
+    const { epoch } = this.reached;
+    for (const event of this.wants.concerns(entry) ? eventsOf(entry, epoch) : []) {
       const index = event.logged?.index ?? 0;
       if (!this.reached.isBefore(place, index)) continue;
       this.reached = this.reached.afterMessage(place, index);
@@ -85,29 +146,20 @@ class Way {
     this.reached = this.reached.afterMessage(place, entry.events - 1);
   }
 
-  private tell(event: DomainEvent, into: StreamMessage[]): void {
-    const { principal, filter } = this.reader;
-    if (mayHear(principal, event) && passes(filter, event)) into.push(streamMessage(event, this.reached));
-  }
-
-  /** Most messages are another's, or of another device: they need not be decoded. */
-  private mayConcern({ device }: LoggedMessage): boolean {
-    const { principal, filter } = this.reader;
-    if (!principal.maySee(device)) return false;
-    if (filter.events && !filter.events.has('device.data.received')) return false;
-    if (filter.deviceIds && !filter.deviceIds.has(device.deviceId)) return false;
-    return !filter.patientIds || filter.patientIds.has(device.patientId);
+  private tell(event: DomainEvent, into: Told[]): void {
+    if (this.wants.hears(event)) into.push({ event, at: this.reached });
   }
 }
 
 /** What a message told of when it came in; nothing where a later version would not take it in. */
-function eventsOf(message: LoggedMessage): readonly DataReceived[] {
+function eventsOf(message: LoggedMessage, epoch: number): readonly DataReceived[] {
   const { place, payload, device, receivedAt } = message;
   let id: string | undefined;
   const name = (): string => (id ??= message.id());
+  const stand = { epoch, place };
   try {
     return decodeBounded(message.parse(), payload.length, device, receivedAt).map(
-      (measurement, index) => new DataReceived(name, index, device, measurement, receivedAt, place),
+      (measurement, index) => new DataReceived(name, index, device, measurement, receivedAt, stand),
     );
   } catch (error) {
     if (error instanceof MessageRejected) return [];

@@ -97,10 +97,11 @@ export class Subscription implements Watcher {
   async resume(since: StreamPosition, caughtUp: (count: number) => void): Promise<void> {
     this.feed.counts.replays += 1;
     this.resuming = true;
+    await this.feed.reach(since);
     let count = 0;
     for (let after = since; !this.isEnded();) {
       const until = this.feed.position;
-      if (until.epoch === after.epoch && until.place - after.place < NEAR) this.hold();
+      if (after.messagesUntil(until) < NEAR) this.hold();
       for await (const messages of this.replay.between(after, until, this)) {
         if (this.isEnded()) return;
         count += messages.length;

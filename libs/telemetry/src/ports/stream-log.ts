@@ -45,6 +45,8 @@ export interface NotedEvent {
 /** What was written at once. */
 export interface LogRow {
   readonly epoch: number;
+  /** When, by the database's clock, in milliseconds. */
+  readonly at: number;
   /** The last message it holds; or else the one after which its event was told of. */
   readonly place: number;
   /** 0: it holds messages. */
@@ -52,13 +54,49 @@ export interface LogRow {
   entries(): readonly (LoggedMessage | EventEntry)[];
 }
 
+/** A part of what one run of the service has told. */
+export interface Stretch {
+  readonly after: StreamPosition;
+  /** Null: to the end of a run that is over. */
+  readonly until: StreamPosition | null;
+  /** Nothing was written before, by the database's clock, in milliseconds. */
+  readonly begunAt: number;
+  /** Of the row that `after` lies in, nothing is left. */
+  readonly isWhole?: boolean;
+}
+
+/** Where a message stands in the log. */
+export interface Stand {
+  readonly epoch: number;
+  readonly place: number;
+}
+
 /** What the stream tells again to those who missed it, kept for a while. */
 export abstract class StreamLog {
-  /** This run's number: known once the database is there. */
-  abstract readonly opened: Promise<number>;
+  /** Resolves when this run has its number: once the database is there. */
+  abstract readonly opened: Promise<void>;
 
-  /** Writes down a batch that is about to be stored. Again with the same messages, it does nothing. */
-  abstract append(transaction: Transaction, entries: readonly LogEntry[]): Promise<void>;
+  /** This run's number. It changes when other replicas had to take it for dead. */
+  abstract readonly epoch: number;
+
+  /**
+   * Writes down a batch that is about to be stored. Again with the same messages, it does nothing.
+   * @param epoch the run they are numbered in.
+   * @throws RunEnded when that is over: they are to be decoded, and numbered, anew.
+   */
+  abstract append(transaction: Transaction, epoch: number, entries: readonly LogEntry[]): Promise<void>;
+
+  /**
+   * Which messages of a batch the log holds already. Ask after they are stored, in the same transaction: who comes second
+   * has waited for the first by then.
+   * @param redelivered those that may have been delivered before; they are looked for in all runs.
+   * @param others those that another replica may have been given as well, since then.
+   */
+  abstract repeated(
+    transaction: Transaction,
+    redelivered: readonly LogEntry[],
+    others: { readonly entries: readonly LogEntry[]; readonly since: Date },
+  ): Promise<ReadonlyMap<LogEntry, Stand>>;
 
   /** Writes down events that are told of. Resolves when they are written, however long that takes; rejects when the service stops before. */
   abstract note(events: readonly NotedEvent[]): Promise<void>;
@@ -67,19 +105,15 @@ export abstract class StreamLog {
   abstract settled(): Promise<void>;
 
   /**
-   * Whether everything behind a position is still there.
+   * What there is between two positions: of all runs that have told something in between.
    * @throws DomainError invalid/since_unknown, invalid/since_too_old
    */
-  abstract check(after: StreamPosition, until: StreamPosition): Promise<void>;
+  abstract stretches(after: StreamPosition, until: StreamPosition): Promise<readonly Stretch[]>;
 
   /**
-   * Some of what was written behind `after`, in the order of telling; nothing when there is no more up to `until`.
+   * Some of a stretch behind `after`, in the order of telling; nothing when there is no more.
    * @param from the row that was read last on the way there; null: none was.
-   * @throws DomainError invalid/since_unknown, invalid/since_too_old
+   * @throws DomainError invalid/since_too_old
    */
-  abstract read(
-    after: StreamPosition,
-    until: StreamPosition,
-    from: LogRow | null,
-  ): Promise<readonly LogRow[]>;
+  abstract read(stretch: Stretch, after: StreamPosition, from: LogRow | null): Promise<readonly LogRow[]>;
 }
