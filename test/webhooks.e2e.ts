@@ -5,6 +5,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
+import type { AuditRow } from './support/audit-log.js';
 import { TestAuthority, type Issued } from './support/certificates.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { Mosquitto } from './support/mosquitto.js';
@@ -189,6 +190,10 @@ describe('webhooks', () => {
         last_status: 204,
         last_failure: null,
       });
+      await until('the audit log to say who made it', async () => {
+        const { body } = await service.read('/audit?action=createWebhook&actor=tester');
+        return body.data.some((entry: AuditRow) => entry.outcome === 'done' && entry.target === id);
+      });
       // Neither secrets nor bodies are shown again, nor written down.
       const shown = [
         JSON.stringify(detail),
@@ -294,6 +299,7 @@ describe('webhooks', () => {
     it('is nothing while the webhook is switched off, and what came in meanwhile is not sent', async () => {
       const path = newPath();
       const { id } = await made({ url: receiver.url(path), events: ['device.data.received'], active: false });
+      expect((await service.get('/metrics')).text).toMatch(/^mqtt_service_webhooks_active 0$/m);
       await weigh('scale_1', 66);
       await until('it to be stored', async () => {
         const { body } = await service.read('/devices/scale_1/latest');

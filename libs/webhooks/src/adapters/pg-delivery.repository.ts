@@ -137,8 +137,8 @@ const GIVE_UP_OLDEST = `
     WHERE d.webhook_id = $1 AND d.state = 'pending' AND ${FREE} AND d.id <= ${BEHIND('$1', "'pending'", '$2')}
     ORDER BY d.id LIMIT ${LOT}
   ), given_up AS (
-    UPDATE webhook_deliveries SET state = 'dead', finished_at = now(), last_failure = 'backlog_full'
-    WHERE id = ANY (ARRAY(SELECT id FROM oldest)) AND state = 'pending' RETURNING id
+    UPDATE webhook_deliveries d SET state = 'dead', finished_at = now(), last_failure = 'backlog_full'
+    WHERE d.id = ANY (ARRAY(SELECT id FROM oldest)) AND d.state = 'pending' AND ${FREE} RETURNING d.id
   )
   SELECT count(*) AS count FROM given_up`;
 
@@ -150,8 +150,9 @@ const GIVE_UP_OLD = `
       AND d.queued_at < now() - $1 * INTERVAL '1 millisecond'
     LIMIT ${LOT}
   ), given_up AS (
-    UPDATE webhook_deliveries SET state = 'dead', finished_at = now(), last_failure = coalesce(last_failure, 'expired')
-    WHERE id = ANY (ARRAY(SELECT id FROM old)) AND state = 'pending' RETURNING id
+    UPDATE webhook_deliveries d
+    SET state = 'dead', finished_at = now(), last_failure = coalesce(d.last_failure, 'expired')
+    WHERE d.id = ANY (ARRAY(SELECT id FROM old)) AND d.state = 'pending' AND ${FREE} RETURNING d.id
   )
   SELECT count(*) AS count FROM given_up`;
 // The oldest of each webhook and state, and of these what was finished long ago, or is behind the newest so many.
@@ -166,6 +167,7 @@ const FORGET = `
       ORDER BY id LIMIT ${LOT}
     ) oldest
     WHERE oldest.id <= queues.behind OR oldest.finished_at < now() - $1 * INTERVAL '1 millisecond'
+    LIMIT ${LOT}
   ), forgotten AS (
     DELETE FROM webhook_deliveries WHERE id = ANY (ARRAY(SELECT id FROM old)) RETURNING id
   )

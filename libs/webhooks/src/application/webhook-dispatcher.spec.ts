@@ -197,6 +197,19 @@ describe('from time to time', () => {
     answer(TAKEN);
   });
 
+  it('each outage is told of once', async () => {
+    const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation();
+    const { dispatcher } = stage([], () => TAKEN);
+    const { deliveries } = dispatcher as unknown as { deliveries: { backlogs: () => Promise<unknown> } };
+    const { backlogs } = deliveries;
+    for (const isAway of [true, true, false, true]) {
+      deliveries.backlogs = () => (isAway ? Promise.reject(new Error('away')) : backlogs());
+      await dispatcher.tidy();
+    }
+    expect(warn.mock.calls).toEqual([['Webhooks wait: Error'], ['Webhooks wait: Error']]);
+    warn.mockRestore();
+  });
+
   it('nothing is given up of a queue that is full to the brim', async () => {
     const { dispatcher, did } = stage([], () => TAKEN, { pending: 10 });
     await dispatcher.tidy();

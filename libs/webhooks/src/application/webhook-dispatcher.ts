@@ -62,7 +62,7 @@ export class WebhookDispatcher {
   private readonly counts = { delivered: 0, failed: 0, dead: 0 };
   private pending = 0;
   private sweepDue = 0;
-  /** Told once, not every second. */
+  /** Told once, not every second, until queues can be looked at again. */
   private lastProblem = '';
 
   constructor(
@@ -146,6 +146,7 @@ export class WebhookDispatcher {
       if (count > maxPending) this.counts.dead += await this.deliveries.giveUpOldest(webhookId, maxPending);
     }
     this.wake(backlogs.keys());
+    this.lastProblem = '';
   }
 
   private async claim(webhookId: string): Promise<readonly LaneWork[]> {
