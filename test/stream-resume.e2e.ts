@@ -151,7 +151,7 @@ describe.each(brokersHere())('a client that comes back to the stream, with the b
     const begun = String(data['last_id']);
     const toRead = (): number => 1 + below(400);
     const token = await service.token();
-    const followers: readonly Follower[] = [1, 2, 3].flatMap(() => [
+    const followers: readonly Follower[] = [1, 2].flatMap(() => [
       new SocketFollower(url, begun, () => below(2) === 0, toRead),
       new EventSourceFollower(service.port, token, begun, toRead),
     ]);
