@@ -53,7 +53,7 @@ describe('a batch of the log', () => {
     ['an event among them', [message(1, '{"a":1}'), { place: 2, event }, message(3, '{"b":2}')]],
     ['nothing but an event', [{ place: 4, event }]],
   ])('comes back as it was: %s', (_what, entries) => {
-    const back = unpackBatch(packBatch(1, entries)).map((entry) => {
+    const back = unpackBatch(packBatch(entries[0]?.place ?? 0, entries)).map((entry) => {
       if ('event' in entry) return entry;
       const { place, topic, payload, device: sender, dated, events } = entry;
       const received = entry.receivedAt.toISOString();
