@@ -34,9 +34,17 @@ export interface DomainEvent extends Ownership {
   readonly time: string;
   /**
    * Where its cause stands in the log of the stream, if that was written when it was stored: which run of the service
-   * wrote it, which message it is, and which of the message's events.
+   * wrote it, which message it is, and which of the message's events. `repeats` is set where it stood there before: then it
+   * says which message of this run repeats it.
    */
-  readonly logged?: { readonly epoch: number; readonly place: number; readonly index: number } | undefined;
+  readonly logged?:
+    | {
+        readonly epoch: number;
+        readonly place: number;
+        readonly index: number;
+        readonly repeats?: number | undefined;
+      }
+    | undefined;
   /** Told of long after it happened, or nobody knows when it did: it says nothing of how things are now. */
   readonly late?: boolean;
   /** snake_case, ready to be serialised. */

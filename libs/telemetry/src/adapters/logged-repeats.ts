@@ -1,5 +1,5 @@
 import type { ClientBase } from 'pg';
-import type { LogEntry, LoggedMessage, MessageEntry, Stand } from '../ports/stream-log.js';
+import type { EventEntry, LogEntry, LoggedMessage, MessageEntry, Stand } from '../ports/stream-log.js';
 import { unpackBatch } from './stream-log-body.js';
 
 /** Runs of the service that may have been given a message before. */
@@ -8,28 +8,39 @@ const MOST_BYTES = 16 * 1_024 * 1_024;
 /** The machines' clocks may be apart. */
 const SLACK_MS = 5_000;
 
+/** Runs may die while they are relied on; hardly so many. */
+const ATTEMPTS = 5;
+
 interface RowRecord {
   readonly epoch: number;
+  /** Nothing is deleted of its end any more. */
+  readonly ended: boolean;
   readonly body: Buffer;
 }
 
 // What a run had not acknowledged when it ended is among its last, since acknowledgements go out in their order.
 const LAST_OF_EACH = `
-  SELECT last.epoch, body FROM (
-    SELECT epoch, (SELECT max(place) FROM stream_log WHERE stream_log.epoch = stream_epochs.epoch AND other = 0) AS place
+  SELECT last.epoch, ended, body FROM (
+    SELECT epoch, ended, (SELECT max(place) FROM stream_log WHERE stream_log.epoch = stream_epochs.epoch AND other = 0) AS place
     FROM stream_epochs ORDER BY epoch DESC LIMIT ${MOST_RUNS}
   ) AS last JOIN stream_log ON stream_log.epoch = last.epoch AND other = 0 AND stream_log.place > last.place - $1
   ORDER BY last.epoch, stream_log.place`;
 
 const SINCE = `
-  SELECT epoch, body FROM (
+  SELECT epoch, false AS ended, body FROM (
     SELECT *, sum(octet_length(body)) OVER (ORDER BY at DESC, place DESC) AS bytes FROM stream_log
     WHERE other = 0 AND at > $1 AND epoch <> $2
       AND epoch IN (SELECT stream_epochs.epoch FROM stream_epochs WHERE NOT ended)
   ) AS newest WHERE bytes < ${MOST_BYTES}`;
 
+// Whoever finds it dead does so before or after, and not in between.
+const KEEP = `
+  UPDATE stream_epochs SET kept_place = greatest(kept_place, $2) WHERE epoch = $1 AND NOT ended`;
+
 /**
- * Finds messages in the log that are about to be written there once more: delivered again, or given to two replicas.
+ * Finds messages in the log that are about to be written there once more: delivered again, or given to two replicas. What
+ * is found stays in the log.
+ * @param epoch this run.
  * @param inflight how many messages a broker sends before the first is acknowledged.
  */
 export async function findRepeated(
@@ -39,18 +50,30 @@ export async function findRepeated(
   redelivered: readonly LogEntry[],
   others: { readonly entries: readonly LogEntry[]; readonly since: Date },
 ): Promise<ReadonlyMap<LogEntry, Stand>> {
-  const found = new Map<LogEntry, Stand>();
-  if (redelivered.length > 0) {
-    // A batch may lie across the border, and new messages among those that come again.
-    const { rows } = await client.query<RowRecord>(LAST_OF_EACH, [2 * inflight]);
-    new Sought(redelivered).findIn(rows, found);
+  for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
+    const found = new Map<LogEntry, Stand>();
+    const alive = new Map<number, number>();
+    if (redelivered.length > 0) {
+      // A batch may lie across the border, and new messages among those that come again.
+      const { rows } = await client.query<RowRecord>(LAST_OF_EACH, [2 * inflight]);
+      new Sought(redelivered).findIn(rows, found, alive);
+    }
+    if (others.entries.length > 0) {
+      const since = new Date(others.since.getTime() - SLACK_MS);
+      const { rows } = await client.query<RowRecord>(SINCE, [since, epoch]);
+      new Sought(others.entries).findIn(rows, found, alive);
+    }
+    alive.delete(epoch);
+    if (await kept(client, alive)) return found;
   }
-  if (others.entries.length > 0) {
-    const since = new Date(others.since.getTime() - SLACK_MS);
-    const { rows } = await client.query<RowRecord>(SINCE, [since, epoch]);
-    new Sought(others.entries).findIn(rows, found);
-  }
-  return found;
+  throw new Error('the other replicas die too fast');
+}
+
+/** @param places the last that is relied on, by run. @returns false when one has died meanwhile. */
+async function kept(client: ClientBase, places: ReadonlyMap<number, number>): Promise<boolean> {
+  for (const [epoch, place] of [...places].sort(([one], [another]) => one - another))
+    if ((await client.query(KEEP, [epoch, place])).rowCount !== 1) return false;
+  return true;
 }
 
 /** Messages that are looked for. Their names are digests; to compare their bytes is cheaper. */
@@ -71,17 +94,24 @@ class Sought {
     }
   }
 
-  findIn(rows: readonly RowRecord[], found: Map<LogEntry, Stand>): void {
-    for (const { epoch, body } of rows) {
+  /** @param alive takes the last place that was found, by run, of those that live. */
+  findIn(rows: readonly RowRecord[], found: Map<LogEntry, Stand>, alive: Map<number, number>): void {
+    for (const { epoch, ended, body } of rows) {
       for (const logged of unpackBatch(body)) {
         const { place } = logged;
-        const sought = 'event' in logged ? this.byEvent.get(logged.event.id) : undefined;
-        if (sought) found.set(sought, { epoch, place });
-        if ('event' in logged) continue;
-        for (const entry of this.byTopic.get(logged.topic) ?? [])
-          if (isSame(entry, logged)) found.set(entry, { epoch, place });
+        for (const entry of this.alike(logged)) {
+          found.set(entry, { epoch, place });
+          if (!ended) alive.set(epoch, Math.max(place, alive.get(epoch) ?? 0));
+        }
       }
     }
+  }
+
+  private alike(logged: LoggedMessage | EventEntry): readonly LogEntry[] {
+    if (!('event' in logged))
+      return (this.byTopic.get(logged.topic) ?? []).filter((entry) => isSame(entry, logged));
+    const sought = this.byEvent.get(logged.event.id);
+    return sought ? [sought] : [];
   }
 }
 

@@ -13,6 +13,7 @@ import {
   type LogEntry,
   type LogRow,
   type NotedEvent,
+  type Range,
   type Stand,
   type Stretch,
 } from '../ports/stream-log.js';
@@ -121,15 +122,18 @@ export class PgStreamLog extends StreamLog implements OnApplicationBootstrap, Be
     this.stopping.abort();
   }
 
-  async append(transaction: Transaction, epoch: number, entries: readonly LogEntry[]): Promise<void> {
-    const last = entries.at(-1);
-    if (!last) return;
+  async append(
+    transaction: Transaction,
+    epoch: number,
+    range: Range,
+    entries: readonly LogEntry[],
+  ): Promise<void> {
     const client = clientOf(transaction);
     await this.peers.share(client, epoch);
     await client.query({
       name: 'stream-log-append',
       text: APPEND,
-      values: [epoch, last.place, packBatch(entries)],
+      values: [epoch, range.last, packBatch(range.first, entries)],
     });
   }
 
@@ -138,7 +142,10 @@ export class PgStreamLog extends StreamLog implements OnApplicationBootstrap, Be
     redelivered: readonly LogEntry[],
     others: { readonly entries: readonly LogEntry[]; readonly since: Date },
   ): Promise<ReadonlyMap<LogEntry, Stand>> {
-    const shared = this.peers.isAlone ? { ...others, entries: [] } : others;
+    const { peers } = this;
+    // What a run has left that died in the middle of two transactions is not all to be relied on.
+    if (redelivered.length > 0) await peers.look([], true).catch(() => undefined);
+    const shared = peers.isAlone ? { ...others, entries: [] } : others;
     const { inflight } = this.config.mqtt;
     return findRepeated(clientOf(transaction), this.epoch, inflight, redelivered, shared);
   }

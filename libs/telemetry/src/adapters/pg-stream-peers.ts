@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable, Logger, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { Client, type ClientBase, type QueryResultRow } from 'pg';
-import { Database, errorCode } from '#platform';
+import { Config, Database, errorCode } from '#platform';
 import { StreamPosition } from '../domain/stream-position.js';
 import { StreamPeers, type Peer } from '../ports/stream-peers.js';
+import { FIRST_BYTES, firstOf } from './stream-log-body.js';
 
 /** The first half of the advisory locks' key: whoever has a share of a run's lock belongs to it. */
 const LOCK_CLASS = 0x6d71_7470; // "mqtp"
@@ -21,12 +22,15 @@ const SPARED_MS = 5_000;
 const OPEN = `INSERT INTO stream_epochs DEFAULT VALUES RETURNING epoch, pg_notify('${CHANNEL}', '')`;
 
 const BURY = `
-  WITH dead AS (
-    UPDATE stream_epochs SET ended = true
-    WHERE NOT ended AND CASE WHEN epoch = $1 THEN false ELSE pg_try_advisory_xact_lock(${LOCK_CLASS}, epoch) END
-    RETURNING epoch
-  )
-  SELECT pg_notify('${CHANNEL}', '') FROM dead LIMIT 1`;
+  UPDATE stream_epochs SET ended = true
+  WHERE NOT ended AND CASE WHEN epoch = $1 THEN false ELSE pg_try_advisory_xact_lock(${LOCK_CLASS}, epoch) END
+  RETURNING epoch, greatest(coalesce(told_place, 0), kept_place, pruned_place) AS told`;
+
+const LAST_ROWS = `
+  SELECT place, substr(body, 1, ${FIRST_BYTES}) AS head FROM stream_log
+  WHERE epoch = $1 AND other = 0 AND place > $2 ORDER BY place`;
+
+const CUT = `DELETE FROM stream_log WHERE epoch = $1 AND other = 0 AND place > $2`;
 
 const LOOK = `
   SELECT epoch, told_place, told_index, told_other, ended FROM stream_epochs
@@ -83,8 +87,15 @@ export class PgStreamPeers extends StreamPeers implements OnApplicationBootstrap
   /** No other was seen to live when last looked. */
   isAlone = true;
 
-  constructor(private readonly database: Database) {
+  /** Messages among which those are that a run had not acknowledged. */
+  private readonly window: number;
+
+  constructor(
+    private readonly database: Database,
+    config: Config,
+  ) {
     super();
+    this.window = 2 * config.mqtt.inflight;
     this.joined = new Promise((resolve) => (this.resolveJoined = resolve));
   }
 
@@ -106,9 +117,11 @@ export class PgStreamPeers extends StreamPeers implements OnApplicationBootstrap
 
   async look(asked: readonly number[], bury: boolean): Promise<readonly Peer[]> {
     const own = this.current;
-    if (bury && Date.now() > this.spared) await this.ask(BURY, [own]);
-    const newest = Math.max(own, ...asked);
-    const records = await this.ask<PeerRecord>(LOOK, [own, newest, asked]);
+    const bounds = [own, Math.max(own, ...asked), asked];
+    let records = await this.ask<PeerRecord>(LOOK, bounds);
+    const mayBury = bury && Date.now() > this.spared;
+    if (mayBury && records.some(({ ended }) => !ended) && (await this.bury(own)))
+      records = await this.ask<PeerRecord>(LOOK, bounds);
     this.isAlone = records.every(({ ended }) => ended);
     return records.map(({ epoch, told_place, told_index, told_other, ended }) => ({
       epoch,
@@ -173,13 +186,15 @@ export class PgStreamPeers extends StreamPeers implements OnApplicationBootstrap
         if (problem !== lastProblem && !stopped()) this.logger.warn(`Not joined (${problem}); trying again`);
         lastProblem = problem;
       }
+      // At once, before it is taken for dead.
+      const wasJoined = this.client === client;
       this.client = undefined;
       this.spared = Date.now() + SPARED_MS;
       // Not awaited: a connection that has fallen silent takes long to end.
       void client.end().catch(() => undefined);
       if (stopped()) return;
       this.database.abandoned.add(client);
-      await sleep(RETRY_MS, undefined, { signal }).catch(() => undefined);
+      if (!wasJoined) await sleep(RETRY_MS, undefined, { signal }).catch(() => undefined);
     }
   }
 
@@ -190,6 +205,41 @@ export class PgStreamPeers extends StreamPeers implements OnApplicationBootstrap
     this.client = client;
     this.resolveJoined();
     this.tellNews();
+  }
+
+  /** @returns whether one was dead. */
+  private async bury(own: number): Promise<boolean> {
+    await this.ask('BEGIN', []);
+    try {
+      const dead = await this.ask<{ epoch: number; told: string }>(BURY, [own]);
+      for (const { epoch, told } of dead) await this.cut(epoch, Number(told));
+      if (dead.length > 0) await this.ask(`NOTIFY ${CHANNEL}`, []);
+      await this.ask('COMMIT', []);
+      return dead.length > 0;
+    } catch (error) {
+      await this.ask('ROLLBACK', []).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /**
+   * Of batches that are stored at once, a later one may have been committed, and an earlier one not. Its messages were
+   * neither told of nor acknowledged: they are delivered again, after those of the earlier one, and are told of then. Until
+   * then they are not in the log.
+   */
+  private async cut(epoch: number, told: number): Promise<void> {
+    const [last] = await this.ask<{ place: string | null }>(END, [epoch]);
+    const begin = Number(last?.place ?? 0) - this.window;
+    const rows = await this.ask<{ place: string; head: Buffer }>(LAST_ROWS, [epoch, Math.max(told, begin)]);
+    // Of what was told long ago, nobody knows where its last row ended.
+    let end = told >= begin ? told : null;
+    for (const { place, head } of rows) {
+      if (end !== null && firstOf(head) > end + 1) {
+        await this.ask(CUT, [epoch, end]);
+        return;
+      }
+      end = Number(place);
+    }
   }
 
   private async goesOn(client: Client): Promise<boolean> {

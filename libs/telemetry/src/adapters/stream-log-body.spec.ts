@@ -53,7 +53,7 @@ describe('a batch of the log', () => {
     ['an event among them', [message(1, '{"a":1}'), { place: 2, event }, message(3, '{"b":2}')]],
     ['nothing but an event', [{ place: 4, event }]],
   ])('comes back as it was: %s', (_what, entries) => {
-    const back = unpackBatch(packBatch(entries)).map((entry) => {
+    const back = unpackBatch(packBatch(entries[0]?.place ?? 0, entries)).map((entry) => {
       if ('event' in entry) return entry;
       const { place, topic, payload, device: sender, dated, events } = entry;
       const received = entry.receivedAt.toISOString();
@@ -70,7 +70,7 @@ describe('a batch of the log', () => {
 
   it('names a message as it was named when it came', () => {
     const undated = message(1, '{}', { dated: false });
-    const [dated, back] = unpackBatch(packBatch([message(2, '{}'), undated])).map((entry) =>
+    const [dated, back] = unpackBatch(packBatch(1, [message(2, '{}'), undated])).map((entry) =>
       'event' in entry ? '' : entry.id(),
     );
     expect(dated).toHaveLength(43);

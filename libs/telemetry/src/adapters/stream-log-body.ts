@@ -46,16 +46,16 @@ interface SenderText {
 /**
  * A batch for the log: a table of numbers, names as JSON, and the payloads as they came. Each message costs some
  * numbers and a copy of its bytes.
- * @param entries at least one, in the order of their places.
+ * @param first the place it begins at.
+ * @param entries in the order of their places.
  */
-export function packBatch(entries: readonly LogEntry[]): Buffer {
+export function packBatch(first: number, entries: readonly LogEntry[]): Buffer {
   const table = new Int32Array(entries.length * COLUMNS);
   const kinds = new Map<string, number>();
   const senders: string[] = [];
   const receipts: string[] = [];
   const events: PlainEvent[] = [];
   const known = new Map<string, number>();
-  const first = entries[0]?.place ?? 0;
   let lastReceipt: Date | undefined;
   let payloadBytes = 0;
   let at = 0;
@@ -204,4 +204,12 @@ class Unpacked implements LoggedMessage {
   id(): string {
     return messageId(this.topic, this.payload, this.dated ? null : this.receivedAt);
   }
+}
+
+/** How much of a body {@link firstOf} reads. */
+export const FIRST_BYTES = 8;
+
+/** The place a batch begins at. */
+export function firstOf(body: Buffer): number {
+  return body.readDoubleLE(0);
 }

@@ -43,7 +43,7 @@ export class DataReceived implements DomainEvent {
 
   get logged(): DomainEvent['logged'] {
     const { stand, index } = this;
-    return stand ? { epoch: stand.epoch, place: stand.place, index } : undefined;
+    return stand ? { ...stand, index } : undefined;
   }
 
   get time(): string {

@@ -18,7 +18,7 @@ import {
   type NewReceipt,
   type Receipt,
 } from '../ports/receipt-ledger.js';
-import { StreamLog, type LogEntry } from '../ports/stream-log.js';
+import { StreamLog, type LogEntry, type Range } from '../ports/stream-log.js';
 import { DataReceived } from './data-received.js';
 import { decodeBounded } from './decode-bounded.js';
 import { isDated } from './decode.js';
@@ -55,7 +55,8 @@ interface Decoded {
   readonly events: DomainEvent[];
   readonly log: LogEntry[];
   /** Where the entries of the log stand; of each message, its events know it. */
-  readonly stands: { epoch: number; place: number }[];
+  readonly stands: object[];
+  readonly range: Range;
   /** The run of the service they are numbered in. */
   readonly epoch: number;
 }
@@ -115,6 +116,7 @@ export class Ingest {
       log: [],
       stands: [],
       epoch: this.log.epoch,
+      range: { first: messages[0]?.place ?? 0, last: messages.at(-1)?.place ?? 0 },
     };
     for (const message of messages) {
       this.decode(message, devices.get(message.deviceId), earlier, decoded);
@@ -130,6 +132,7 @@ export class Ingest {
         await this.log.append(
           transaction,
           decoded.epoch,
+          decoded.range,
           await this.withoutRepeats(transaction, messages, decoded, isNew),
         );
       });
@@ -149,7 +152,7 @@ export class Ingest {
     if (waveforms.length > 0 || rejected.length > 0 || receipts.length > 0) return false;
     if (messages.some(({ duplicate }) => duplicate)) return false;
     return this.readings.storeNew(readings, (transaction) =>
-      this.log.append(transaction, decoded.epoch, decoded.log),
+      this.log.append(transaction, decoded.epoch, decoded.range, decoded.log),
     );
   }
 
@@ -171,7 +174,10 @@ export class Ingest {
     const [since = new Date()] = first.map(({ receivedAt }) => receivedAt);
     const entries = log.filter(({ place }) => !duplicates.has(place));
     const repeated = await this.log.repeated(transaction, redelivered, { entries, since });
-    log.forEach((entry, index) => Object.assign(stands[index] ?? {}, repeated.get(entry)));
+    log.forEach((entry, index) => {
+      const found = repeated.get(entry);
+      if (found) Object.assign(stands[index] as object, found, { repeats: entry.place });
+    });
     return log.filter((entry) => !repeated.has(entry));
   }
 

@@ -208,8 +208,10 @@ export class LiveFeed {
     for (const event of events) {
       const { logged } = event;
       if (logged) {
+        const { repeats } = logged;
         // Told before, or told by whoever reads the log.
-        if (logged.epoch !== epoch || !isBehind(logged, place, index)) continue;
+        if (repeats !== undefined && repeats > place) [place, index] = [repeats, 0];
+        if (repeats !== undefined || logged.epoch !== epoch) continue;
         ({ place, index } = logged);
       } else {
         if (!this.names.add(`${event.type} ${event.id}`)) continue;
@@ -277,8 +279,4 @@ class Messages {
       this.positions[place] as StreamPosition,
     ));
   }
-}
-
-function isBehind(logged: { place: number; index: number }, place: number, index: number): boolean {
-  return logged.place > place || (logged.place === place && logged.index > index);
 }

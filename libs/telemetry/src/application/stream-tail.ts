@@ -194,6 +194,8 @@ export class StreamTail implements OnApplicationBootstrap, BeforeApplicationShut
       const { toBury } = this;
       this.toBury = false;
       await this.follow(await this.peers.look([...this.feed.positions.keys()], toBury));
+      // What was said last may be lost.
+      if (this.lastProblem !== '') this.announceSoon();
       this.lastProblem = '';
     } catch (error) {
       this.isWhole = false;

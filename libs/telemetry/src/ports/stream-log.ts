@@ -69,6 +69,14 @@ export interface Stretch {
 export interface Stand {
   readonly epoch: number;
   readonly place: number;
+  /** Which message of this run repeats it, where it stood there before. */
+  readonly repeats?: number;
+}
+
+/** Which messages of a run a batch holds, whether or not the log held them before. */
+export interface Range {
+  readonly first: number;
+  readonly last: number;
 }
 
 /** What the stream tells again to those who missed it, kept for a while. */
@@ -84,7 +92,12 @@ export abstract class StreamLog {
    * @param epoch the run they are numbered in.
    * @throws RunEnded when that is over: they are to be decoded, and numbered, anew.
    */
-  abstract append(transaction: Transaction, epoch: number, entries: readonly LogEntry[]): Promise<void>;
+  abstract append(
+    transaction: Transaction,
+    epoch: number,
+    range: Range,
+    entries: readonly LogEntry[],
+  ): Promise<void>;
 
   /**
    * Which messages of a batch the log holds already. Ask after they are stored, in the same transaction: who comes second
