@@ -10,6 +10,7 @@ import { CommandDispatch1764300000000 } from '../libs/platform/src/database/migr
 import { StatusHistory1764310000000 } from '../libs/platform/src/database/migrations/1764310000000-status-history.js';
 import { ServiceReplicas1764330000000 } from '../libs/platform/src/database/migrations/1764330000000-service-replicas.js';
 import { FormerPatients1764340000000 } from '../libs/platform/src/database/migrations/1764340000000-former-patients.js';
+import { EventsOutbox1764380000000 } from '../libs/platform/src/database/migrations/1764380000000-events-outbox.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { installedPostgresVersions, PostgresServer } from './support/postgres-server.js';
 import { Service } from './support/service.js';
@@ -24,6 +25,7 @@ const LATER = [
   StatusHistory1764310000000,
   ServiceReplicas1764330000000,
   FormerPatients1764340000000,
+  EventsOutbox1764380000000,
 ];
 
 const EMBEDDED = 'of the embedded version';

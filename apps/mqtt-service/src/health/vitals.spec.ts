@@ -1,4 +1,4 @@
-import type { Database, MqttConsumer, MqttPublisher, MqttTransport } from '#platform';
+import type { Database, EventRelay, MqttConsumer, MqttPublisher, MqttTransport } from '#platform';
 import type { Ingest, LiveFeed } from '#telemetry';
 import { Vitals } from './vitals.js';
 
@@ -15,6 +15,7 @@ describe('Vitals', () => {
       { lag, unacknowledged: 1 } as MqttTransport,
       { totals: { stored: 1, rejected: 2, readings: 3 } } as Ingest,
       {} as LiveFeed,
+      {} as EventRelay,
     );
     expect(vitals.ingest).toEqual({ stored: 1, rejected: 2, readings: 3, lagMs: lag, inFlight: 1, heldUp });
   });

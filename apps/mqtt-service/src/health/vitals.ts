@@ -1,11 +1,13 @@
 import { Injectable } from '@nestjs/common';
 import {
   Database,
+  EventRelay,
   MqttConsumer,
   MqttPublisher,
   MqttTransport,
   type ConsumerStatus,
   type PublisherStatus,
+  type RelayStatus,
 } from '#platform';
 import { Ingest, LiveFeed } from '#telemetry';
 
@@ -36,6 +38,7 @@ export class Vitals {
     private readonly transport: MqttTransport,
     private readonly intake: Ingest,
     private readonly feed: LiveFeed,
+    private readonly relay: EventRelay,
   ) {}
 
   get ingest(): IngestVitals {
@@ -49,6 +52,11 @@ export class Vitals {
 
   get publishing(): PublisherStatus {
     return this.publisher.status;
+  }
+
+  /** Null: events go to the broker alone. */
+  get events(): RelayStatus | null {
+    return this.relay.status;
   }
 
   /** Whether the broker delivers to the service, or to the replica that it stands by for. */

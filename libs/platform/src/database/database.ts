@@ -19,6 +19,7 @@ import { CommandDispatch1764300000000 } from './migrations/1764300000000-command
 import { StatusHistory1764310000000 } from './migrations/1764310000000-status-history.js';
 import { ServiceReplicas1764330000000 } from './migrations/1764330000000-service-replicas.js';
 import { FormerPatients1764340000000 } from './migrations/1764340000000-former-patients.js';
+import { EventsOutbox1764380000000 } from './migrations/1764380000000-events-outbox.js';
 
 /** Replicas that start together migrate one after the other under this advisory lock. */
 const MIGRATION_LOCK = 0x6d71_7474; // "mqtt"
@@ -81,6 +82,7 @@ export class Database {
         StatusHistory1764310000000,
         ServiceReplicas1764330000000,
         FormerPatients1764340000000,
+        EventsOutbox1764380000000,
       ],
       synchronize: false,
       connectTimeoutMS: CONNECT_TIMEOUT_MS,
