@@ -130,7 +130,9 @@ class NatsServer extends EventServer {
     const config = join(this.folder, 'nats.conf');
     const lines = [
       `listen: 127.0.0.1:${this.port}`,
-      `authorization { user: service, password: ${PASSWORD}, permissions: { publish: { deny: ["denied.>"] } } }`,
+      `authorization { users: [{`,
+      `  user: service, password: ${PASSWORD}, permissions: { publish: { deny: ["denied.>"] } }`,
+      `}] }`,
     ];
     writeFileSync(config, `${lines.join('\n')}\n`);
     return spawn('nats-server', ['-c', config], { stdio: 'ignore' });

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ClientRMQ } from '@nestjs/microservices';
+import { ClientRMQ, type RmqStatus } from '@nestjs/microservices';
 import type { AmqpConnectionManager, ChannelWrapper } from 'amqp-connection-manager';
 import type { EventAddress } from '../../config/event-address.js';
 import type { EventMessage } from '../event-message.js';
@@ -15,7 +15,7 @@ const GOODBYE_MS = 1_000;
 export class RabbitMqEventClient extends ClientRMQ {
   protected override readonly logger = new QuietLogger();
   readonly maxBytes = Infinity;
-  private failure: Error | undefined;
+  private opening: Promise<void> | undefined;
 
   constructor({ hosts, tls, username, password, virtualHost }: EventAddress) {
     super({
@@ -37,20 +37,9 @@ export class RabbitMqEventClient extends ClientRMQ {
     });
   }
 
-  override async connect(): Promise<void> {
-    await super.connect();
-    // An exchange that is there and is another is no failure to connect, for Nest.
-    if (this.failure) throw this.failure;
-  }
-
-  override async createChannel(): Promise<void> {
-    const created = super.createChannel();
-    // Unheard, such an error would end the process.
-    (this.channel as ChannelWrapper).on('error', (error: Error) => {
-      this.failure = error;
-      this._status$.next('disconnected' as never);
-    });
-    return created;
+  /** Nest would make two of them. */
+  override createChannel(): Promise<void> {
+    return (this.opening ??= this.openChannel());
   }
 
   async handOver(messages: readonly EventMessage[]): Promise<void> {
@@ -76,5 +65,17 @@ export class RabbitMqEventClient extends ClientRMQ {
       sleep(GOODBYE_MS, undefined, { ref: false }),
     ]);
     stream?.stream?.destroy();
+  }
+
+  private openChannel(): Promise<void> {
+    const created = super.createChannel();
+    // Nest waits on, where the exchange can't be had; unheard, the error would end the process.
+    const failed = new Promise<never>((_resolve, reject) => {
+      (this.channel as ChannelWrapper).on('error', (error: Error) => {
+        reject(error);
+        this._status$.next('disconnected' as RmqStatus);
+      });
+    });
+    return Promise.race([created, failed]);
   }
 }
