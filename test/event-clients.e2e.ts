@@ -27,7 +27,7 @@ const heard: unknown[] = [];
 
 @Controller()
 class Consumer {
-  @EventPattern<string>('device.data.received')
+  @EventPattern('device.data.received')
   take(@Payload() event: unknown): void {
     heard.push(event);
   }

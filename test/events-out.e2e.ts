@@ -235,6 +235,12 @@ describe.each(systems)('%s', (system) => {
     stage.way.unmute();
     await stage.hearsAll();
   });
+
+  it('says nothing of the account in its log', () => {
+    const { password } = new URL(stage.server.url);
+    expect(stage.service.log).toContain('Events wait: ');
+    expect(stage.service.log).not.toContain(password);
+  });
 });
 
 describe.each(systems)('%s, away for too long', (system) => {
