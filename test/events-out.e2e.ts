@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import type { MqttClient } from 'mqtt';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { EventServer, type Listener, type TestedEventSystem } from './support/event-servers.js';
+import { Mosquitto } from './support/mosquitto.js';
 import { Service } from './support/service.js';
 import { TcpProxy } from './support/tcp-proxy.js';
 import { until } from './support/until.js';
@@ -27,6 +28,8 @@ class Stage {
     readonly server: EventServer,
     readonly way: TcpProxy,
     readonly database: TestDatabase,
+    /** Without it, the service has the embedded broker, which forgets what is not acknowledged when the service dies. */
+    readonly broker: Mosquitto | null,
     readonly service: Service,
   ) {}
 
@@ -36,12 +39,15 @@ class Stage {
     const way = await TcpProxy.to(server.url);
     await way.mend();
     const database = await createDatabase();
+    const broker = Mosquitto.installed ? await Mosquitto.prepare() : null;
+    await broker?.start();
     const service = await Service.prepare({
       DATABASE_URL: database.url,
       EVENTS_URL: way.through(server.url),
+      ...broker?.env,
       ...env,
     });
-    const stage = new Stage(system, server, way, database, service);
+    const stage = new Stage(system, server, way, database, broker, service);
     stage.listener = await server.listen();
     await service.launch();
     await service.untilReady();
@@ -118,7 +124,8 @@ class Stage {
   async unacknowledged(count: number): Promise<void> {
     await until(`${count} messages without acknowledgement`, async () => {
       const { ingest } = await this.health();
-      return ingest['in_flight'] === count;
+      if (ingest['in_flight'] !== count) throw new Error(JSON.stringify(ingest));
+      return true;
     });
   }
 
@@ -154,6 +161,7 @@ class Stage {
   async remove(): Promise<void> {
     await this.device.endAsync(true);
     await this.service.remove();
+    await this.broker?.remove();
     await this.listener.close();
     await this.way.cut();
     await this.server.remove();
@@ -268,6 +276,11 @@ describe.each(systems)('%s, away for too long', (system) => {
       await until('health to say so', async () => (await stage.health()).events['held_back'] === true);
       expect((await stage.health()).events).toMatchObject({ status: 'degraded' });
       expect(stage.service.log).toContain('Measurements are no longer acknowledged');
+      // What was not acknowledged is delivered again, and what waits goes out before it.
+      if (stage.broker) {
+        await stage.service.end('SIGKILL');
+        await stage.service.launch();
+      }
       await stage.comeBack();
       await stage.stored();
       await stage.hearsAll();
