@@ -6,9 +6,11 @@ import { CommandRow } from '#commands';
 import { DeviceRow } from '#devices';
 import { AuditTrail } from '#kernel';
 import {
+  assertEventClient,
   Database,
   EmbeddedBroker,
   EmbeddedPostgres,
+  EventRelay,
   followCertificate,
   hardenHttp,
   hasJsonBody,
@@ -51,10 +53,12 @@ export interface RunningService {
 /**
  * Starts everything, in this order: embedded servers where none are configured, the database connection,
  * HTTP and WebSocket, MQTT. It serves as soon as HTTP listens; database and broker join when they can.
- * @throws Error that names the variable to change, when a port is taken or an embedded server can't start.
+ * @throws Error that names the variable to change, when a port is taken, a package that it needs is not installed, or an
+ * embedded server can't start.
  */
 export async function startService(config: Config, logger: LoggerService): Promise<RunningService> {
   Logger.overrideLogger(logger);
+  await assertEventClient(config.events.address);
   // Before anything is started for nothing; what happens in between is caught below.
   await assertPortFree('PORT', config.port, config.host);
   if (config.mqtt.embedded) await assertPortFree('MQTT_BROKER_PORT', config.mqtt.port, config.mqtt.host);
@@ -92,6 +96,7 @@ export async function startService(config: Config, logger: LoggerService): Promi
     });
     const subscribed = new Promise<void>((resolve) => app?.get(MqttConsumer).onSubscribed(resolve));
     app.get(MqttPublisher).open();
+    app.get(EventRelay).open();
     app.connectMicroservice({ strategy: app.get(MqttTransport) });
     await app.startAllMicroservices();
     const served = subscribed.then(() => broker?.open());
@@ -142,7 +147,11 @@ async function stopAll(config: Config, { app, database, broker, postgres }: Part
     ]);
     app.get(Inbox).stop();
     await app.close();
-    await Promise.all([app.get(MqttConsumer).close(), app.get(MqttPublisher).close()]);
+    await Promise.all([
+      app.get(MqttConsumer).close(),
+      app.get(MqttPublisher).close(),
+      app.get(EventRelay).close(),
+    ]);
   }
   await database?.stop();
   await broker?.stop();

@@ -10,6 +10,8 @@ export * from './embedded/embedded-broker.js';
 export * from './embedded/embedded-postgres.js';
 export * from './embedded/ports.js';
 export * from './events/cloud-event.js';
+export { assertEventClient } from './events/event-client.js';
+export * from './events/event-relay.js';
 export * from './http/api-problems.js';
 export * from './http/cursor.js';
 export * from './http/hardening.js';

@@ -9,6 +9,7 @@ import { Database } from './database/database.js';
 import { SessionLease } from './database/session-lease.js';
 import { PgUnitOfWork } from './database/pg-unit-of-work.js';
 import { EmbeddedBroker } from './embedded/embedded-broker.js';
+import { EventRelay } from './events/event-relay.js';
 import { MqttEventPublisher } from './events/mqtt-event-publisher.js';
 import { UndeclaredInput } from './http/undeclared-input.js';
 import { Inbox } from './mqtt/inbox.js';
@@ -59,15 +60,17 @@ export class PlatformModule {
         MqttPublisher,
         MqttTransport,
         MqttEventPublisher,
+        EventRelay,
         {
           provide: EventBus,
-          inject: [MqttEventPublisher],
-          useFactory: (publisher: MqttEventPublisher) => {
+          inject: [MqttEventPublisher, EventRelay],
+          useFactory: (publisher: MqttEventPublisher, relay: EventRelay) => {
             const logger = new Logger('Events');
             const bus = new EventBus((error) =>
               logger.warn(`Events were not handed over (${errorCode(error) ?? String(error)})`),
             );
             publisher.attach(bus);
+            relay.attach(bus);
             return bus;
           },
         },
@@ -85,6 +88,7 @@ export class PlatformModule {
         MqttPublisher,
         MqttTransport,
         SharedGroup,
+        EventRelay,
         EventBus,
       ],
     };

@@ -1,7 +1,7 @@
 import { statfs } from 'node:fs/promises';
 import { HttpException, Injectable, type OnApplicationShutdown, type OnModuleDestroy } from '@nestjs/common';
 import { HealthCheckService, HealthIndicatorService, type HealthIndicatorResult } from '@nestjs/terminus';
-import { Config } from '#platform';
+import { Config, type RelayStatus } from '#platform';
 import { Vitals } from './vitals.js';
 
 const SAMPLE_EVERY_MS = 1_000;
@@ -54,11 +54,13 @@ export class ServiceHealth implements OnModuleDestroy, OnApplicationShutdown {
 
   /** Whether it does all it is there for. One that is ready may still be held up, by who takes its events. */
   async isWhole(): Promise<boolean> {
-    return (await this.readiness()).ready && !this.vitals.ingest.heldUp;
+    const { events, ingest } = this.vitals;
+    return (await this.readiness()).ready && !ingest.heldUp && (events?.connected ?? true);
   }
 
   /** Terminus' report. `healthy` is false when a part is down. */
   async report(): Promise<{ healthy: boolean; body: object }> {
+    const { events } = this.vitals;
     try {
       const body = await this.terminus.check([
         () => this.databaseIndicator(),
@@ -66,6 +68,7 @@ export class ServiceHealth implements OnModuleDestroy, OnApplicationShutdown {
         () => this.memoryIndicator(),
         () => this.diskIndicator(),
         () => this.ingestIndicator(),
+        ...(events ? [() => this.eventsIndicator(events)] : []),
         () => this.indicators.check('websocket').up({ clients: this.vitals.webSocketClients }),
         // A receiver that is away is no fault of the service's.
         () => this.indicators.check('webhooks').up({ ...this.vitals.webhooks }),
@@ -133,6 +136,22 @@ export class ServiceHealth implements OnModuleDestroy, OnApplicationShutdown {
       rejected,
     };
     return heldUp ? indicator.degraded(details) : indicator.up(details);
+  }
+
+  private eventsIndicator(events: RelayStatus): HealthIndicatorResult {
+    const { system, connected, sent, outbox, inHand, heldBack } = events;
+    const indicator = this.indicators.check('events');
+    const details = {
+      system,
+      connected,
+      sent,
+      waiting: outbox?.rows ?? null,
+      waiting_bytes: outbox?.bytes ?? null,
+      oldest_waiting_since: outbox?.oldest?.toISOString() ?? null,
+      in_hand: inHand,
+      held_back: heldBack,
+    };
+    return connected && !heldBack ? indicator.up(details) : indicator.degraded(details);
   }
 
   private sample(): void {

@@ -1,4 +1,4 @@
-import type { Database, MqttConsumer, MqttPublisher, MqttTransport } from '#platform';
+import type { Database, EventRelay, MqttConsumer, MqttPublisher, MqttTransport } from '#platform';
 import type { Ingest, LiveFeed } from '#telemetry';
 import type { WebhookDirectory, WebhookDispatcher } from '#webhooks';
 import { Vitals } from './vitals.js';
@@ -18,6 +18,7 @@ describe('Vitals', () => {
       {} as LiveFeed,
       {} as WebhookDirectory,
       {} as WebhookDispatcher,
+      {} as EventRelay,
     );
     expect(vitals.ingest).toEqual({ stored: 1, rejected: 2, readings: 3, lagMs: lag, inFlight: 1, heldUp });
   });

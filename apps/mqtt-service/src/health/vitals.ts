@@ -1,11 +1,13 @@
 import { Injectable } from '@nestjs/common';
 import {
   Database,
+  EventRelay,
   MqttConsumer,
   MqttPublisher,
   MqttTransport,
   type ConsumerStatus,
   type PublisherStatus,
+  type RelayStatus,
 } from '#platform';
 import { Ingest, LiveFeed, type StreamCounts } from '#telemetry';
 import { WebhookDirectory, WebhookDispatcher } from '#webhooks';
@@ -50,6 +52,7 @@ export class Vitals {
     private readonly feed: LiveFeed,
     private readonly hooks: WebhookDirectory,
     private readonly dispatcher: WebhookDispatcher,
+    private readonly relay: EventRelay,
   ) {}
 
   get ingest(): IngestVitals {
@@ -63,6 +66,11 @@ export class Vitals {
 
   get publishing(): PublisherStatus {
     return this.publisher.status;
+  }
+
+  /** Null: events go to the broker alone. */
+  get events(): RelayStatus | null {
+    return this.relay.status;
   }
 
   /** Whether the broker delivers to the service, or to the replica that it stands by for. */

@@ -78,6 +78,7 @@ export class ServiceMetrics {
       'Messages the broker says it has dropped since the service started: a queue of it was full',
       () => vitals.publishing.brokerDropped ?? 0,
     );
+    if (vitals.events) this.describeEvents();
     this.gauge('websocket_clients', 'Clients that watch the stream', () => vitals.webSocketClients);
     const { stream } = vitals;
     this.counter('stream_messages_sent_total', 'Messages sent to who watches the stream', () => stream.sent);
@@ -107,6 +108,35 @@ export class ServiceMetrics {
     );
     this.gauge('database_up', '1 while the database answers', async () =>
       Number((await vitals.databaseLatency()) !== null),
+    );
+  }
+
+  private describeEvents(): void {
+    const { vitals } = this;
+    this.gauge('event_system_connected', '1 while connected to the system of EVENTS_URL', () =>
+      Number(vitals.events?.connected),
+    );
+    this.counter(
+      'events_sent_total',
+      'Events the system of EVENTS_URL has taken',
+      () => vitals.events?.sent ?? 0,
+    );
+    this.gauge(
+      'events_waiting',
+      'Events that wait in the database for the system of EVENTS_URL, of all replicas',
+      () => vitals.events?.outbox?.rows ?? 0,
+    );
+    this.gauge(
+      'events_waiting_bytes',
+      'What they take there, as EVENTS_OUTBOX_BYTES counts it',
+      () => vitals.events?.outbox?.bytes ?? 0,
+    );
+    this.gauge('events_oldest_waiting_seconds', 'How long the first of them has waited', () => {
+      const oldest = vitals.events?.outbox?.oldest;
+      return oldest ? Math.max(0, Date.now() - oldest.getTime()) / 1_000 : 0;
+    });
+    this.gauge('events_held_back', '1 while measurements are not acknowledged because no more may wait', () =>
+      Number(vitals.events?.heldBack),
     );
   }
 

@@ -314,6 +314,12 @@ describe('NODE_ENV=production', () => {
     ['MQTT_HTTP_AUTH_SECRET', { MQTT_HTTP_AUTH_SECRET: 's'.repeat(32) }],
     ['WEBHOOKS_KEY', { WEBHOOKS_KEY: 'short' }],
     ['JWT_SECRET, WEBHOOKS_KEY', { WEBHOOKS_KEY: 'rQ8s5vX2kL9wZ4tB7yN1cM6dF3gH0jPa' }],
+    ['EVENTS_URL', { EVENTS_URL: 'amqp://rabbit.example' }],
+    ['EVENTS_URL', { EVENTS_URL: 'amqp://ward:eleven-long@rabbit.example' }],
+    ['EVENTS_URL', { EVENTS_URL: 'amqp://account-of-events:account-of-events@rabbit.example' }],
+    ['EVENTS_URL', { EVENTS_URL: 'nats://short-token@nats.example' }],
+    ['EVENTS_URL', { EVENTS_URL: 'redis://:short@127.0.0.1' }],
+    ['DATABASE_URL, EVENTS_URL', { EVENTS_URL: 'nats://ward:words-of-the-database@nats.example' }],
     ['NODE_TLS_REJECT_UNAUTHORIZED', { NODE_TLS_REJECT_UNAUTHORIZED: '0' }],
     ['JWT_SECRET', { JWT_SECRET: '' }],
     ['JWT_SECRET', { JWT_SECRET: 's'.repeat(31) }],
@@ -332,6 +338,21 @@ describe('NODE_ENV=production', () => {
   it('serves with every connection encrypted, and a certificate in the place of an account', () => {
     expect(problemsOf({ ...PRODUCTION, ...ENCRYPTED })).toEqual([]);
     expect(problemsOf({ ...PRODUCTION, ...ENCRYPTED, MQTT_USERNAME: '', MQTT_PASSWORD: '' })).toHaveLength(2);
+  });
+
+  it.each([
+    ['nats://ward:words-of-the-events@nats.example', 1],
+    ['nats://ward:words-of-the-events@127.0.0.1,nats.example', 1],
+    ['nats+tls://ward:words-of-the-events@nats.example', 0],
+    ['nats+tls://words-of-the-events@nats.example', 0],
+    ['nats://127.0.0.1', 0],
+    ['redis://[::1]', 0],
+  ])('takes events to %s unencrypted only on this machine, or when told so', (url, problems) => {
+    const env = { ...PRODUCTION, EVENTS_URL: url };
+    expect(problemsOf(env)).toEqual([]);
+    expect(
+      problemsOf({ ...env, ...ENCRYPTED }).filter((problem) => problem.startsWith('EVENTS_URL: production')),
+    ).toHaveLength(problems);
   });
 
   it.each(['?sslmode=require', '?sslmode=disable', '?sslmode=verify-full&sslmode=no-verify', ''])(

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseEnv } from 'node:util';
 import { tlsFilesProblem, type TlsFiles } from '../tls/tls-files.js';
+import type { EventAddress } from './event-address.js';
 import { parseVariables, type Environment } from './variables.js';
 import { weakSecrets } from './weak-secrets.js';
 
@@ -79,6 +80,12 @@ export abstract class Config {
   abstract readonly batteryLow: number;
   abstract readonly commandExpiresAfter: number;
   abstract readonly commandsAllowCustom: boolean;
+  abstract readonly events: {
+    /** Undefined: events go to the broker alone. */
+    readonly address: EventAddress | undefined;
+    readonly grace: number;
+    readonly outboxBytes: number;
+  };
   abstract readonly webSocket: {
     readonly allowAnonymous: boolean;
     readonly allowedOrigins: readonly string[];
@@ -247,6 +254,11 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     batteryLow: values.BATTERY_LOW,
     commandExpiresAfter: values.COMMAND_EXPIRES_AFTER,
     commandsAllowCustom: values.COMMANDS_ALLOW_CUSTOM,
+    events: {
+      address: values.EVENTS_URL,
+      grace: values.EVENTS_GRACE,
+      outboxBytes: values.EVENTS_OUTBOX_BYTES,
+    },
     webSocket: {
       allowAnonymous: values.WS_ALLOW_ANONYMOUS ?? embeddedDefault,
       allowedOrigins: values.WS_ALLOWED_ORIGINS,
@@ -318,6 +330,13 @@ function productionProblems(values: Environment): string[] {
   }
   if (values.WEBHOOKS_ALLOW_HTTP && !values.ALLOW_INSECURE_TRANSPORT) {
     problems.push('WEBHOOKS_ALLOW_HTTP: production needs false, or ALLOW_INSECURE_TRANSPORT=true');
+  }
+  const events = values.EVENTS_URL;
+  if (events && !events.hosts.every(({ host }) => isLoopback(host))) {
+    if (!events.tls && !values.ALLOW_INSECURE_TRANSPORT)
+      problems.push('EVENTS_URL: production needs an address with TLS, or ALLOW_INSECURE_TRANSPORT=true');
+    if (events.username === undefined && events.password === undefined)
+      problems.push(`EVENTS_URL: production needs an account at ${events.system} (user:password@)`);
   }
   // A certificate can stand for the account.
   const withCertificate = values.MQTT_TLS && values.MQTT_TLS_CERT !== undefined;

@@ -22,6 +22,7 @@ import {
   publicKey,
   file,
 } from './parsers.js';
+import { parseEventAddress } from './event-address.js';
 
 /** One environment variable: its name is the key it stands under in {@link VARIABLES}. */
 export interface Variable<T> {
@@ -161,7 +162,7 @@ export const VARIABLES = {
   ),
   ALLOW_INSECURE_TRANSPORT: variable(
     'false',
-    'true lets production talk to broker and database without TLS (a private network)',
+    'true lets production talk to broker, database and event system without TLS (a private network)',
     boolean,
   ),
   JWT_SECRET: variable(
@@ -214,6 +215,21 @@ export const VARIABLES = {
     'false',
     'true: commands and parameters that the catalogue does not know are sent, too',
     boolean,
+  ),
+  EVENTS_URL: variable(
+    '',
+    'events go there, too: nats://, amqp:// (RabbitMQ), kafka:// or redis://, then user:password@host:port; by TLS: nats+tls://, amqps://, kafka+tls://, rediss://',
+    optional(parseEventAddress),
+  ),
+  EVENTS_GRACE: variable(
+    '10m',
+    'how long measurements are taken in while that system is away; their events wait in the database, then their acknowledgements wait, too',
+    duration,
+  ),
+  EVENTS_OUTBOX_BYTES: variable(
+    '1073741824',
+    'bytes of events that may wait in the database, at most',
+    integer(1, 1_099_511_627_776),
   ),
   WS_ALLOW_ANONYMOUS: variable(
     '',

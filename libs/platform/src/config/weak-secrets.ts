@@ -20,6 +20,12 @@ export function weakSecrets(values: Environment): string[] {
     report('DATABASE_URL', weakDatabaseUrl(new URL(values.DATABASE_URL)));
   if (values.MQTT_PASSWORD !== undefined)
     report('MQTT_PASSWORD', weakBrokerPassword(values.MQTT_PASSWORD, values.MQTT_USERNAME));
+  const eventsPassword = eventsPasswordOf(values);
+  if (eventsPassword !== undefined)
+    report(
+      'EVENTS_URL',
+      weakPassword(eventsPassword, values.EVENTS_URL?.password && values.EVENTS_URL.username),
+    );
   for (const name of ['JWT_SECRET', 'MQTT_HTTP_AUTH_SECRET', 'WEBHOOKS_KEY'] as const) {
     const secret = values[name];
     if (secret !== undefined) report(name, weakKey(secret));
@@ -27,6 +33,7 @@ export function weakSecrets(values: Environment): string[] {
   const secrets = Object.entries({
     MQTT_PASSWORD: values.MQTT_PASSWORD,
     DATABASE_URL: databasePassword,
+    EVENTS_URL: eventsPassword,
     JWT_SECRET: values.JWT_SECRET,
     MQTT_HTTP_AUTH_SECRET: values.MQTT_HTTP_AUTH_SECRET,
     WEBHOOKS_KEY: values.WEBHOOKS_KEY,
@@ -64,6 +71,11 @@ function weakDatabaseUrl(url: URL): string | null {
 /** As the driver takes it. */
 function databasePasswordOf({ password, searchParams }: URL): string {
   return searchParams.getAll('password').at(-1) || decodeURIComponent(password);
+}
+
+/** Of an account without a password, the name is a token. */
+function eventsPasswordOf({ EVENTS_URL: address }: Environment): string | undefined {
+  return address?.password ?? address?.username;
 }
 
 function weakPassword(password: string, username: string | undefined): string | null {
