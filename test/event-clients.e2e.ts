@@ -155,14 +155,21 @@ only('NATS')('NATS', () => {
 });
 
 only('RabbitMQ')('RabbitMQ', () => {
-  it('with another exchange of that name is no connection', async () => {
-    const server = await EventServer.prepare('RabbitMQ');
+  let server: EventServer;
+
+  beforeAll(async () => {
+    server = await EventServer.prepare('RabbitMQ');
     await server.start();
+  });
+  afterAll(async () => {
+    await server.remove();
+  });
+
+  it('with another exchange of that name is no connection', async () => {
     const connection = await connectRabbitMq(server.url);
     const channel = await connection.createChannel();
     await channel.assertExchange('events', 'direct', { durable: true });
     await connection.close();
     await expect(open(server.url)).rejects.toThrow(/PRECONDITION_FAILED/);
-    await server.remove();
   });
 });
