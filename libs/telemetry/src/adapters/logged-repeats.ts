@@ -76,9 +76,10 @@ async function kept(client: ClientBase, places: ReadonlyMap<number, number>): Pr
   return true;
 }
 
-/** Messages that are looked for. Their names are digests; to compare their bytes is cheaper. */
+/** Messages that are looked for. Their names are digests; their bytes are cheaper to compare. */
 class Sought {
-  private readonly byTopic = new Map<string, MessageEntry[]>();
+  /** By topic, and by what makes a name besides. */
+  private readonly byTopic = new Map<string, Map<string, LogEntry[]>>();
   /** Of those that were rejected there is only the event. */
   private readonly byEvent = new Map<string, LogEntry>();
 
@@ -88,9 +89,12 @@ class Sought {
         this.byEvent.set(entry.event.id, entry);
         continue;
       }
-      const alike = this.byTopic.get(entry.topic);
+      let ofTopic = this.byTopic.get(entry.topic);
+      if (!ofTopic) this.byTopic.set(entry.topic, (ofTopic = new Map<string, LogEntry[]>()));
+      const key = keyOf(entry);
+      const alike = ofTopic.get(key);
       if (alike) alike.push(entry);
-      else this.byTopic.set(entry.topic, [entry]);
+      else ofTopic.set(key, [entry]);
     }
   }
 
@@ -108,16 +112,14 @@ class Sought {
   }
 
   private alike(logged: LoggedMessage | EventEntry): readonly LogEntry[] {
-    if (!('event' in logged))
-      return (this.byTopic.get(logged.topic) ?? []).filter((entry) => isSame(entry, logged));
+    if (!('event' in logged)) return this.byTopic.get(logged.topic)?.get(keyOf(logged)) ?? [];
     const sought = this.byEvent.get(logged.event.id);
     return sought ? [sought] : [];
   }
 }
 
-/** They would have the same name. */
-function isSame(entry: MessageEntry, logged: LoggedMessage): boolean {
-  if (entry.dated !== logged.dated) return false;
-  if (!entry.dated && entry.receivedAt.toISOString() !== logged.receivedAt.toISOString()) return false;
-  return Buffer.compare(entry.payload, logged.payload) === 0;
+/** The same for messages of one topic that have the same name. */
+function keyOf({ payload, dated, receivedAt }: MessageEntry): string {
+  const bytes = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength).toString('latin1');
+  return dated ? bytes : `${receivedAt.toISOString()} ${bytes}`;
 }

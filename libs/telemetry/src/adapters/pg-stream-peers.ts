@@ -84,6 +84,7 @@ export class PgStreamPeers extends StreamPeers implements OnApplicationBootstrap
   /** The run in whose lock a connection has a share. */
   private readonly shares = new WeakMap<ClientBase, number>();
   private spared = 0;
+  private burying: Promise<boolean> | null = null;
   /** No other was seen to live when last looked. */
   isAlone = true;
 
@@ -207,8 +208,15 @@ export class PgStreamPeers extends StreamPeers implements OnApplicationBootstrap
     this.tellNews();
   }
 
-  /** @returns whether one was dead. */
-  private async bury(own: number): Promise<boolean> {
+  /** Once at a time: it is a transaction. @returns whether one was dead. */
+  private bury(own: number): Promise<boolean> {
+    this.burying ??= this.buryDead(own).finally(() => {
+      this.burying = null;
+    });
+    return this.burying;
+  }
+
+  private async buryDead(own: number): Promise<boolean> {
     await this.ask('BEGIN', []);
     try {
       const dead = await this.ask<{ epoch: number; told: string }>(BURY, [own]);
