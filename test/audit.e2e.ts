@@ -390,6 +390,27 @@ describe('the audit log', () => {
         const entries = await written(request, patients.length);
         expect({ path, patients: entries.map(({ patient_id }) => patient_id) }).toEqual({ path, patients });
       }
+      const [live, resumed] = [named(), named()];
+      for (const [request, since] of [
+        [live, null],
+        [resumed, '1.0.0.0'],
+      ] as const) {
+        const watcher = await service.live(`?token=${await service.token({ role: 'viewer' })}`, {
+          'x-request-id': request,
+        });
+        await watcher.hear('connected');
+        const filter = { device_ids: ['handed_on'], ...(since !== null && { since }) };
+        watcher.say({ event: 'subscribe', data: filter });
+        await watcher.hear('subscribed');
+        watcher.end();
+      }
+      const subscribed = async (request: string): Promise<(number | null)[]> =>
+        (await entriesOf(request))
+          .filter(({ action }) => action === 'subscribeStream')
+          .map(({ patient_id }) => patient_id);
+      expect(await subscribed(live)).toEqual([43]);
+      // All of them have had it within STREAM_REPLAY.
+      expect(await subscribed(resumed)).toEqual([43, 41, 42]);
       expect(await audit('?patient_id=42')).toMatchObject({
         body: { data: expect.arrayContaining([expect.objectContaining({ action: 'getDeviceData' })]) },
       });

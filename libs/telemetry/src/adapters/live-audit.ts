@@ -7,11 +7,13 @@ const MAX_NAMED = 100;
 /** Writes down what one connection does: who opened the stream, whom it was refused, whose data was subscribed to. */
 export class LiveAudit {
   /**
+   * @param replayMs how far back a replay may reach.
    * @param source the address it comes from.
    * @param requestId the handshake's.
    */
   constructor(
     private readonly trail: AuditTrail,
+    private readonly replayMs: number,
     private readonly source: string | null,
     private readonly requestId: string,
   ) {}
@@ -28,18 +30,25 @@ export class LiveAudit {
 
   /**
    * Someone wants to see certain devices and patients: an entry for each; or one, which says how many there are, or that
-   * it is all that the token may see. What stands there stays for ever, so it must not be for whoever asks to fill it.
+   * it is all that the token may see. What is told again may be a former patient's of a device. What stands there stays for ever, so it must not be for whoever asks to fill it.
+   * @param replays whether what was missed is told again.
    * @throws DomainError unavailable/audit_unavailable
    */
-  async subscribed(principal: Principal, { deviceIds, patientIds }: StreamFilter): Promise<void> {
+  async subscribed(
+    principal: Principal,
+    { deviceIds, patientIds }: StreamFilter,
+    replays: boolean,
+  ): Promise<void> {
     const all = this.entry('subscribeStream', principal);
     const [devices, patients] = [deviceIds?.size ?? 0, patientIds?.size ?? 0];
     if (devices + patients > MAX_NAMED) {
       await this.trail.record([{ ...all, detail: `${devices} devices, ${patients} patients` }]);
       return;
     }
+    const from = new Date(all.at.getTime() - this.replayMs).toISOString();
+    const shown = replays && principal.patientId === null ? { shown: { from, to: null } } : {};
     const each = [
-      ...[...(deviceIds ?? [])].map((deviceId) => ({ ...all, deviceId, patientId: null })),
+      ...[...(deviceIds ?? [])].map((deviceId) => ({ ...all, ...shown, deviceId, patientId: null })),
       ...[...(patientIds ?? [])].map((patientId) => ({ ...all, patientId })),
     ];
     await this.trail.record(each.length > 0 ? each : [all]);

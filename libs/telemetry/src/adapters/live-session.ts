@@ -174,7 +174,7 @@ export class LiveSession {
     try {
       await this.feed.opened;
       if (since) await this.replay.check(since, this.feed.position);
-      await this.audit.subscribed(identity, filter);
+      await this.audit.subscribed(identity, filter, since !== null);
     } catch (error) {
       this.subscription?.release();
       throw error;

@@ -49,6 +49,7 @@ export class LiveGateway implements OnGatewayConnection<WebSocket>, BeforeApplic
     }
     const audit = new LiveAudit(
       this.trail,
+      this.config.streamReplay,
       sourceAddress(request, this.trusted),
       requestIdOf(request.headers['x-request-id']),
     );

@@ -83,9 +83,14 @@ export class StreamController implements BeforeApplicationShutdown {
       throw new DomainError('unavailable', 'stream_unavailable', 'The stream has not begun yet.');
     this.takeSeat(request, response);
     if (since) await this.replay.check(since, this.feed.position);
-    const audit = new LiveAudit(this.trail, request.ip ?? null, requestIdOf(request.headers['x-request-id']));
+    const audit = new LiveAudit(
+      this.trail,
+      this.config.streamReplay,
+      request.ip ?? null,
+      requestIdOf(request.headers['x-request-id']),
+    );
     // That it was opened is written down before anything of it is shown, as for every route.
-    if (isNarrowed) await audit.subscribed(caller, filter);
+    if (isNarrowed) await audit.subscribed(caller, filter, since !== null);
     // It has left meanwhile, and would never be heard to leave.
     if (response.destroyed) return new StreamableFile(Buffer.alloc(0), { type: EVENT_STREAM });
     return new StreamableFile(this.begin(response, caller, { filter, since }), { type: EVENT_STREAM });
