@@ -370,6 +370,10 @@ describe('the REST API', () => {
         '/rejected-messages',
         '/rejected-messages/{id}/retry',
         '/stream',
+        '/webhooks',
+        '/webhooks/{webhook_id}',
+        '/webhooks/{webhook_id}/deliveries',
+        '/webhooks/{webhook_id}/replay',
       ]);
       for (const [path, methods] of Object.entries<Record<string, { security?: unknown; responses: object }>>(
         body.paths,

@@ -3,7 +3,7 @@ import type { MqttClient } from 'mqtt';
 import { Client } from 'pg';
 import { brokersHere, startBroker, type BrokerUnderTest } from './support/brokers.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
-import type { LiveClient } from './support/live-client.js';
+import { nameOf, type LiveClient } from './support/live-client.js';
 import { Mosquitto } from './support/mosquitto.js';
 import { MqttDevice } from './support/mqtt-device.js';
 import {
@@ -101,7 +101,7 @@ describe.each(brokersHere())('presence, on the broker %s', (kind) => {
       ]),
     );
     const live = watcher.messages.filter(({ data }) => data['device_id'] === 'scale_1' && 'cause' in data);
-    expect(live.map(({ id }) => id)).toEqual(ids);
+    expect(live.map(nameOf)).toEqual(ids);
     await until('that to be noted', async () => {
       const [row] = await database.query<{ untold: string }>(
         'SELECT count(tell_after) AS untold FROM device_status_changes',
@@ -161,7 +161,7 @@ describe.each(brokersHere())('presence, on the broker %s', (kind) => {
     const live = watcher.messages.filter(
       ({ event, data }) => event === 'device.battery.low' && data['device_id'] === 'scale_3',
     );
-    expect(live.map(({ id }) => id)).toEqual(ofDevice().map(({ id }) => id));
+    expect(live.map(nameOf)).toEqual(ofDevice().map(({ id }) => id));
   });
 
   it('ends with the service of a device', async () => {

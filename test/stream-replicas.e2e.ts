@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { MqttClient } from 'mqtt';
 import { createDatabase, type TestDatabase } from './support/database.js';
-import type { LiveClient, LiveMessage } from './support/live-client.js';
+import { nameOf, type LiveClient, type LiveMessage } from './support/live-client.js';
 import { Mosquitto } from './support/mosquitto.js';
 import { randomFrom } from './support/random.js';
 import { Roamer } from './support/roamer.js';
@@ -14,7 +14,6 @@ if (!Mosquitto.installed)
   process.stderr.write('The stream of replicas not tested: Mosquitto is not installed\n');
 
 const DEVICES = Array.from({ length: 6 }, (_, index) => `heart_${index}`);
-const nameOf = ({ id = '' }: LiveMessage): string => id.slice(id.indexOf('_') + 1);
 const epochOf = ({ id = '' }: LiveMessage): string => id.slice(0, id.indexOf('.'));
 const detailsOf = async (replica: Service): Promise<Record<string, Record<string, unknown>>> =>
   (await replica.get('/health/detailed')).body.details;

@@ -10,6 +10,9 @@ export interface LiveMessage {
   readonly data: Record<string, unknown>;
 }
 
+/** The event's own name: its id without the position it has in the stream. */
+export const nameOf = ({ id = '' }: LiveMessage): string => id.slice(id.indexOf('_') + 1);
+
 /** A WebSocket client that remembers what it was told. */
 export class LiveClient {
   readonly messages: LiveMessage[] = [];
