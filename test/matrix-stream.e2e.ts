@@ -169,7 +169,9 @@ describe('every role at the WebSocket', () => {
   });
 
   it('lets who has no token watch the default tenant where it is told to, and no other tenant', async () => {
-    const open = await Service.start({ DATABASE_URL: database.url, WS_ALLOW_ANONYMOUS: 'true' });
+    // Of one with the same database, the others' watchers would be told, too.
+    const own = await createDatabase();
+    const open = await Service.start({ DATABASE_URL: own.url, WS_ALLOW_ANONYMOUS: 'true' });
     const stranger = await open.live();
     expect(await fate(stranger, true)).toBe('connected');
     const owners = ['north', 'default'].map((tenant) => ({ tenant, device_id: `of_${tenant}` }));
@@ -182,6 +184,7 @@ describe('every role at the WebSocket', () => {
     expect(stranger.messages.map(({ data }) => data['device_id'])).not.toContain('of_north');
     stranger.end();
     await open.remove();
+    await own.drop();
   });
 
   describe('while everything happens to everybody’s devices', () => {
