@@ -92,6 +92,24 @@ describe('Idempotency-Key', () => {
     expect(new Set(ids).size).toBe(6);
   });
 
+  it.each([
+    ['longer than the column', 'x'.repeat(300), 'x'.repeat(301)],
+    ['with NUL', 'a\u0000b', 'a\u0001b'],
+    ['with lone surrogates', 'a\ud800b', 'a\ud801b'],
+  ])('is for subjects %s, too', async (_what, one, other) => {
+    const orders: Answer[] = [];
+    for (const sub of [one, other, one]) {
+      const authorization = `Bearer ${await first.token({ role: 'admin', sub })}`;
+      orders.push(
+        await first.post('/devices/scale_1/command', ORDER, { 'idempotency-key': 'key-7', authorization }),
+      );
+    }
+    expect(orders.map(({ status }) => status)).toEqual([202, 202, 202]);
+    const [mine, others, again] = orders.map(({ body }) => body.command_id as string);
+    expect([again, others === mine]).toEqual([mine, false]);
+    expect(orders[0]?.body.created_by).toMatch(/~[0-9a-f]{32}$/);
+  });
+
   it('may have 255 characters, and no more', async () => {
     const long = 'k'.repeat(255);
     const [bare, quoted] = [await order(long), await order(`"${long}"`)];
