@@ -110,6 +110,22 @@ describe('Idempotency-Key', () => {
     expect(orders[0]?.body.created_by).toMatch(/~[0-9a-f]{32}$/);
   });
 
+  it.each([undefined, ''])('is not for tokens with the subject %j: they would share their keys', async (sub) => {
+    const authorization = `Bearer ${await first.token({ role: 'admin', sub })}`;
+    const before = await stored();
+    const refused = await first.post('/devices/scale_1/command', ORDER, {
+      'idempotency-key': 'key-8',
+      authorization,
+    });
+    expect({ status: refused.status, code: refused.body.code }).toEqual({
+      status: 422,
+      code: 'idempotency_key_without_subject',
+    });
+    expect(await stored()).toBe(before);
+    const plain = await first.post('/devices/scale_1/command', ORDER, { authorization });
+    expect(plain.status).toBe(202);
+  });
+
   it('may have 255 characters, and no more', async () => {
     const long = 'k'.repeat(255);
     const [bare, quoted] = [await order(long), await order(`"${long}"`)];
