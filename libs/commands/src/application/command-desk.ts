@@ -72,7 +72,9 @@ export class CommandDesk {
       new Map([[deviceId, device]]),
     );
     const { command, earlier } = entered;
-    if (earlier !== null && earlier !== idempotency?.digest) {
+    // Another patient's is another order, and not for whoever is confined to this one to see.
+    const isTheirs = isShown(command, shownSince(device, caller));
+    if (earlier !== null && (earlier !== idempotency?.digest || !isTheirs)) {
       throw new DomainError(
         'unprocessable',
         'idempotency_key_reused',
