@@ -92,6 +92,59 @@ describe('Idempotency-Key', () => {
     expect(new Set(ids).size).toBe(6);
   });
 
+  it.each([
+    ['longer than the column', 'x'.repeat(300), 'x'.repeat(301)],
+    ['with NUL', 'a\u0000b', 'a\u0001b'],
+    ['with lone surrogates', 'a\ud800b', 'a\ud801b'],
+  ])('is for subjects %s, too', async (_what, one, other) => {
+    const orders: Answer[] = [];
+    for (const sub of [one, other, one]) {
+      const authorization = `Bearer ${await first.token({ role: 'admin', sub })}`;
+      orders.push(
+        await first.post('/devices/scale_1/command', ORDER, { 'idempotency-key': 'key-7', authorization }),
+      );
+    }
+    expect(orders.map(({ status }) => status)).toEqual([202, 202, 202]);
+    const [mine, others, again] = orders.map(({ body }) => body.command_id as string);
+    expect([again, others === mine]).toEqual([mine, false]);
+    expect(orders[0]?.body.created_by).toMatch(/~[0-9a-f]{32}$/);
+  });
+
+  it.each([undefined, ''])(
+    'is not for tokens with the subject %j: they would share their keys',
+    async (sub) => {
+      const authorization = `Bearer ${await first.token({ role: 'admin', sub })}`;
+      const before = await stored();
+      const refused = await first.post('/devices/scale_1/command', ORDER, {
+        'idempotency-key': 'key-8',
+        authorization,
+      });
+      expect({ status: refused.status, code: refused.body.code }).toEqual({
+        status: 422,
+        code: 'idempotency_key_without_subject',
+      });
+      expect(await stored()).toBe(before);
+      const plain = await first.post('/devices/scale_1/command', ORDER, { authorization });
+      expect(plain.status).toBe(202);
+    },
+  );
+
+  it('shows an earlier command only to whoever may read it', async () => {
+    await first.register('scale_3', 'weight_scale');
+    const ordered = await order('key-9', ORDER, 'scale_3');
+    await first.patch('/devices/scale_3', { patient_id: 2 });
+    const authorization = `Bearer ${await first.token({ scope: 'commands:send commands:read', patient_id: 2 })}`;
+    const read = await first.get(`/devices/scale_3/commands/${ordered.body.command_id}`, { authorization });
+    const again = await first.post('/devices/scale_3/command', ORDER, {
+      'idempotency-key': 'key-9',
+      authorization,
+    });
+    expect([read.status, again.status, again.body.code]).toEqual([404, 422, 'idempotency_key_reused']);
+    expect(again.text).not.toContain(ordered.body.command_id);
+    // Who is confined to no patient may read it, and is told what became of it.
+    expect((await order('key-9', ORDER, 'scale_3')).body.command_id).toBe(ordered.body.command_id);
+  });
+
   it('may have 255 characters, and no more', async () => {
     const long = 'k'.repeat(255);
     const [bare, quoted] = [await order(long), await order(`"${long}"`)];

@@ -50,6 +50,8 @@ const TENANT = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$/;
 export class Principal {
   private constructor(
     readonly subject: string,
+    /** Whether the token says who that is. All who don't say share a subject. */
+    readonly isNamed: boolean,
     /** The roles it was given, separated by spaces; null: it has scopes instead. */
     readonly role: string | null,
     /** Confined to this tenant's devices. */
@@ -79,6 +81,7 @@ export class Principal {
       claims.patient_id !== undefined || (roles.length > 0 && roles.every((role) => role === 'patient'));
     return new Principal(
       subjectOf(claims.sub),
+      isNamed(claims.sub),
       roles.length > 0 ? roles.join(' ') : null,
       tenantOf(claims.tenant),
       scopes,
@@ -89,7 +92,7 @@ export class Principal {
 
   /** Whoever opens the WebSocket of the embedded default without a token. */
   static anonymousViewer(): Principal {
-    return new Principal('anonymous', null, DEFAULT_TENANT, new Set(['stream']), null, null);
+    return new Principal('anonymous', false, null, DEFAULT_TENANT, new Set(['stream']), null, null);
   }
 
   has(scope: Scope): boolean {
@@ -128,8 +131,12 @@ function patientOf(claim: unknown): number {
   return isPatientId(id) ? id : NOBODY;
 }
 
+function isNamed(subject: unknown): boolean {
+  return subject !== undefined && subject !== '';
+}
+
 function subjectOf(claim: unknown): string {
-  if (claim === undefined || claim === '') return 'unknown';
+  if (!isNamed(claim)) return 'unknown';
   if (typeof claim === 'string') return claim;
   throw new DomainError('forbidden', 'unknown_subject', 'The subject of the token is no text.');
 }

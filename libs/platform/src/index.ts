@@ -6,6 +6,7 @@ export * from './config/dev-secret.js';
 export * from './database/database-errors.js';
 export * from './database/database.js';
 export * from './database/pg-unit-of-work.js';
+export * from './database/storable-text.js';
 export * from './embedded/embedded-broker.js';
 export * from './embedded/embedded-postgres.js';
 export * from './embedded/ports.js';

@@ -1,12 +1,10 @@
-import { createHash } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { DEFAULT_TENANT, DomainError, type AuditEntry, type AuditOutcome } from '#kernel';
-import { Database, isDataRefused } from '#platform';
+import { Database, isDataRefused, storableText } from '#platform';
 import { AuditLog, type AuditFilter, type AuditRecord } from '../ports/audit-log.js';
 
 const MAX_TEXT = 255;
 const MAX_TENANT = 100;
-const DIGEST_LETTERS = 32;
 const MAX_INT32 = 2_147_483_647;
 
 interface Row {
@@ -105,19 +103,9 @@ function toRow(entry: AuditEntry): NewRow {
   };
 }
 
-/**
- * Some of it comes from outside: what PostgreSQL can't store, or a terminal would obey, must not keep the entry out. A
- * text that is changed for that ends in a digest of what it was, so that two of them do not become one.
- */
+/** What PostgreSQL can't store, or a terminal would obey, must not keep an entry out. */
 function clean(text: string | null | undefined, length = MAX_TEXT): string | null {
-  if (text === null || text === undefined) return null;
-  // eslint-disable-next-line no-control-regex -- they are what is looked for
-  const harmless = text.toWellFormed().replace(/[\u0000-\u001f\u007f-\u009f]/g, '\ufffd');
-  // A letter that is two units of JavaScript's is one to PostgreSQL.
-  const letters = [...harmless];
-  if (harmless === text && letters.length <= length) return text;
-  const mark = `~${createHash('sha256').update(text, 'utf16le').digest('hex').slice(0, DIGEST_LETTERS)}`;
-  return letters.slice(0, length - mark.length).join('') + mark;
+  return text === null || text === undefined ? null : storableText(text, length);
 }
 
 /** What is no 32-bit integer is nobody's id, and would keep the entry out. */

@@ -57,7 +57,11 @@ export class CommandView {
   })
   status!: CommandStatus;
 
-  @ApiProperty({ description: 'Subject of the token that ordered it' })
+  @ApiProperty({
+    description:
+      'Subject of the token that ordered it; one of more than 255 characters, or of such as can not be stored, is ' +
+      'shortened and ends in a digest',
+  })
   created_by!: string;
 
   @ApiProperty({ format: 'date-time' })

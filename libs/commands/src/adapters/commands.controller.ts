@@ -45,8 +45,9 @@ export class CommandsController {
     required: false,
     description:
       'A name for this order, unique for the caller and the device, for as long as the command is in the ledger: the same ' +
-      'order under the same key is answered with the command it made the first time; another order under it is refused ' +
-      '(422 `idempotency_key_reused`). 1 to 255 printable ASCII characters, in quotes or not.',
+      'order under the same key is answered with the command it made the first time; another order under it, such as one for another patient, is refused ' +
+      '(422 `idempotency_key_reused`). A token without `sub` can not use it (422 `idempotency_key_without_subject`). 1 to ' +
+      '255 printable ASCII characters, in quotes or not.',
     schema: {
       type: 'string',
       minLength: 1,

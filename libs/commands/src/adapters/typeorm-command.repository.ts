@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { type EntityManager, LessThan, MoreThanOrEqual } from 'typeorm';
-import { Database } from '#platform';
+import { Database, storableText } from '#platform';
 import { MAX_IN_FLIGHT, type Command, type CommandStatus, type Step } from '../domain/command.js';
 import {
   CLAIM_LEASE_MS,
@@ -14,6 +14,8 @@ import { COMMAND_COLUMNS, CommandRow, toCommand } from './command.row.js';
 
 /** Commands ended in one transaction, at most. */
 const LOT = 1_000;
+/** Letters of `created_by`: subjects of tokens may have more, and what can't be stored. */
+const MAX_CREATED_BY = 255;
 const LEASE = `INTERVAL '${CLAIM_LEASE_MS} milliseconds'`;
 /** Advisory locks of this class are devices' queues. */
 const QUEUE_LOCK = 0x636d_6473; // "cmds"
@@ -164,7 +166,8 @@ export class TypeormCommandRepository extends CommandRepository {
     command: NewCommand,
     claim: string | null,
   ): Promise<{ change: Change; earlier: string | null }> {
-    const { idempotency, ...order } = command;
+    const { idempotency, ...given } = command;
+    const order = { ...given, createdBy: storableText(given.createdBy, MAX_CREATED_BY) };
     const { deviceId, createdBy, createdAt: at } = order;
     const [inserted] = await this.database.run<EnteredRow>({
       name: 'command-enter',

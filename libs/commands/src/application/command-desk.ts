@@ -40,10 +40,18 @@ export class CommandDesk {
    * idempotency key is entered once.
    * @returns the command as the ledger then shows it.
    * @throws DomainError not_found/device_not_found, conflict/device_decommissioned, invalid/validation_failed,
-   * unprocessable/idempotency_key_reused
+   * unprocessable/idempotency_key_without_subject, unprocessable/idempotency_key_reused
    */
   async order(order: CommandOrder, caller: Principal): Promise<Command> {
     const { deviceId, idempotencyKey } = order;
+    // Keys are each caller's own, and without a subject nobody knows which are whose.
+    if (idempotencyKey !== null && !caller.isNamed) {
+      throw new DomainError(
+        'unprocessable',
+        'idempotency_key_without_subject',
+        'An Idempotency-Key needs a token that names its subject (sub).',
+      );
+    }
     const device = await this.registry.identity(deviceId, caller);
     requireInService(device);
     this.rules.check(device.type, order.command, order.parameters);
@@ -64,7 +72,9 @@ export class CommandDesk {
       new Map([[deviceId, device]]),
     );
     const { command, earlier } = entered;
-    if (earlier !== null && earlier !== idempotency?.digest) {
+    // Another patient's is another order, and not for whoever is confined to this one to see.
+    const isTheirs = isShown(command, shownSince(device, caller));
+    if (earlier !== null && (earlier !== idempotency?.digest || !isTheirs)) {
       throw new DomainError(
         'unprocessable',
         'idempotency_key_reused',

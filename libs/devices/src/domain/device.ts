@@ -54,8 +54,11 @@ export function amended(device: Device, details: Partial<DeviceDetails>, at: Dat
  * What happened to a device before that moment was another patient's, and is not shown; null: there is no such moment, or
  * the caller is confined to no patient.
  */
-export function shownSince(device: Device, caller: Principal): Date | null {
-  return caller.patientId === null ? null : device.patientSince;
+export function shownSince(
+  { patientSince }: Pick<DeviceIdentity, 'patientSince'>,
+  caller: Principal,
+): Date | null {
+  return caller.patientId === null ? null : patientSince;
 }
 
 /** A device as it shall be, and whether that ends its connection. */

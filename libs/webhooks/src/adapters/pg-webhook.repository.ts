@@ -1,4 +1,4 @@
-import type { Database } from '#platform';
+import { storableText, type Database } from '#platform';
 import type { Failure } from '../domain/delivery.js';
 import type { DisabledReason, Webhook, WebhookChange } from '../domain/webhook.js';
 import {
@@ -38,6 +38,9 @@ interface StatusRecord {
 
 const COLUMNS = `place, webhook_id, tenant, url, events, device_ids, patient_ids, metric_types, active, disabled_reason,
   created_by, created_at, updated_at`;
+
+/** Letters of `created_by`: what can't be stored of a token's subject must not keep a webhook out. */
+const MAX_CREATED_BY = 255;
 
 const INSERT = `
   INSERT INTO webhooks (webhook_id, tenant, url, events, device_ids, patient_ids, metric_types, active, created_by,
@@ -125,7 +128,7 @@ export class PgWebhookRepository extends WebhookRepository {
       patientIds,
       metricTypes,
       webhook.active,
-      webhook.createdBy,
+      storableText(webhook.createdBy, MAX_CREATED_BY),
       webhook.createdAt,
       this.box.seal(key, webhookId),
       max,
