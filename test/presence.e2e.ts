@@ -100,8 +100,10 @@ describe.each(brokersHere())('presence, on the broker %s', (kind) => {
         cause,
       ]),
     );
-    const live = watcher.messages.filter(({ data }) => data['device_id'] === 'scale_1' && 'cause' in data);
-    expect(live.map(nameOf)).toEqual(ids);
+    const live = (): string[] =>
+      watcher.messages.filter(({ data }) => data['device_id'] === 'scale_1' && 'cause' in data).map(nameOf);
+    await until('the watcher to be told', () => live().length >= ids.length);
+    expect(live()).toEqual(ids);
     await until('that to be noted', async () => {
       const [row] = await database.query<{ untold: string }>(
         'SELECT count(tell_after) AS untold FROM device_status_changes',
@@ -158,10 +160,12 @@ describe.each(brokersHere())('presence, on the broker %s', (kind) => {
       { battery: 19, device_id: 'scale_3', patient_id: 1 },
     ]);
     expect(new Set(ofDevice().map(({ id }) => id)).size).toBe(2);
-    const live = watcher.messages.filter(
-      ({ event, data }) => event === 'device.battery.low' && data['device_id'] === 'scale_3',
-    );
-    expect(live.map(nameOf)).toEqual(ofDevice().map(({ id }) => id));
+    const live = (): string[] =>
+      watcher.messages
+        .filter(({ event, data }) => event === 'device.battery.low' && data['device_id'] === 'scale_3')
+        .map(nameOf);
+    await until('the watcher to be told', () => live().length >= 2);
+    expect(live()).toEqual(ofDevice().map(({ id }) => id));
   });
 
   it('ends with the service of a device', async () => {
