@@ -15,7 +15,7 @@ export class ListAudit extends PeriodQuery {
 
   @ApiPropertyOptional({
     example: 'getDeviceData',
-    description: 'An operationId, of the stream, or exceedRateLimit',
+    description: 'An operationId, of the stream, connectDevice or exceedRateLimit',
   })
   @IsOptional()
   @IsString()
@@ -54,7 +54,7 @@ export class AuditView {
 
   @ApiProperty({
     example: 'getDeviceData',
-    description: "The operation's id in this document, of the stream, or exceedRateLimit",
+    description: "The operation's id in this document, of the stream, connectDevice or exceedRateLimit",
   })
   action!: string;
 

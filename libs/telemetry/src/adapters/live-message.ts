@@ -1,4 +1,4 @@
-import { DomainError, findJsonFlaw } from '#kernel';
+import { DomainError, findJsonFlaw, isPatientId } from '#kernel';
 import { isDeviceId } from '#devices';
 import { expandMetricTypes } from '#readings';
 import type { StreamFilter } from '../domain/stream-filter.js';
@@ -12,7 +12,6 @@ export type ClientMessage =
   | { readonly event: 'ping' };
 
 const MAX_LIST = 1_000;
-const MAX_INT32 = 2_147_483_647;
 const WISH_FIELDS = ['device_ids', 'patient_ids', 'metric_types', 'events', 'since'] as const;
 
 /**
@@ -90,11 +89,7 @@ function readFilter(data: Readonly<Record<string, unknown>>): StreamFilter {
     'device_ids',
     (item): item is string => typeof item === 'string' && isDeviceId(item),
   );
-  const patientIds = readList(
-    data,
-    'patient_ids',
-    (item): item is number => Number.isInteger(item) && (item as number) > 0 && (item as number) <= MAX_INT32,
-  );
+  const patientIds = readList(data, 'patient_ids', isPatientId);
   const metricTypes = readList(data, 'metric_types', (item) => typeof item === 'string');
   const events = readList(data, 'events', (item) => typeof item === 'string');
   return {
