@@ -47,6 +47,8 @@ export interface DomainEvent extends Ownership {
     | undefined;
   /** Told of long after it happened, or nobody knows when it did: it says nothing of how things are now. */
   readonly late?: boolean;
+  /** Set when somebody else has told of it meanwhile: what has not been published yet need not be. */
+  readonly outdated?: boolean;
   /** snake_case, ready to be serialised. */
   readonly data: Readonly<Record<string, unknown>>;
   /** What {@link eventData} says as JSON, where the event keeps that for all who tell of it. */

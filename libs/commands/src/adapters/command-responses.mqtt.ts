@@ -28,8 +28,6 @@ interface Report {
 @Controller()
 export class CommandResponsesMqtt {
   private readonly intake: SerialIntake;
-  /** Committed, and being told of: one batch after the other. */
-  private news: number[] = [];
 
   constructor(
     private readonly commands: CommandRepository,
@@ -40,17 +38,7 @@ export class CommandResponsesMqtt {
     clock: Clock,
     transport: MqttTransport,
   ) {
-    this.intake = new SerialIntake(
-      inbox,
-      transport,
-      clock,
-      isDeviceId,
-      (items) => this.store(items),
-      () => {
-        herald.noteTold(this.news);
-        this.news = [];
-      },
-    );
+    this.intake = new SerialIntake(inbox, transport, clock, isDeviceId, (items) => this.store(items));
   }
 
   @EventPattern<string>(INBOUND.responses)
@@ -79,16 +67,14 @@ export class CommandResponsesMqtt {
         rejections.set(item, error);
       }
     }
-    const changes = await this.enter(reports, rejections);
+    // Kept as news in the ledger: that they are told of need not be waited for.
+    this.herald.announce(await this.enter(reports, rejections), known);
     const rejected: DomainEvent[] = [];
     for (const item of items) {
       const rejection = rejections.get(item);
       if (rejection) rejected.push(await this.setAside(item, known.get(item.delivery.deviceId), rejection));
     }
-    // Not before: what fails is tried again, and finds nothing to change then. What it has changed is told of later.
-    const { events, news } = this.herald.take(changes, known);
-    this.news.push(...news);
-    return [...events, ...rejected];
+    return rejected;
   }
 
   /** @param rejections takes up what answers no command, another device's, or one that was not sent. */

@@ -25,7 +25,7 @@ const FREE = '(c.claimed_until IS NULL OR c.claimed_until < now())';
 /** When others may tell of what is kept now: telling takes as long as the broker does. */
 const TELL_WITHIN = '10 seconds';
 const TELL_AFTER = `now() + INTERVAL '${TELL_WITHIN}'`;
-/** What has not been told of after that is told together with what follows it, so that the order is kept. */
+/** What has not been told of after that, is told by whoever has something to tell that follows it. */
 const LATE_AFTER = '1 second';
 
 const INSERT = `
@@ -104,26 +104,48 @@ const storeWhere = (condition: string): string => `
     ORDER BY place
     RETURNING id, command_id, status, at
   ), news AS (
-    SELECT * FROM kept
+    SELECT id, command_id, status, at FROM kept
     UNION ALL
-    SELECT id, command_id, status, at FROM command_news WHERE command_id = ANY (ARRAY(SELECT command_id FROM stored))
-      AND tell_after < ${TELL_AFTER} - INTERVAL '${LATE_AFTER}'
+    SELECT id, command_id, NULL, NULL FROM command_news WHERE command_id = ANY (ARRAY(SELECT command_id FROM stored))
   )
   SELECT stored.id, news.id AS news, news.status, news.at
   FROM stored LEFT JOIN news USING (command_id) ORDER BY news.id`;
 const STORE = storeWhere('true');
 const SETTLE = storeWhere(`c.status = 'queued' AND c.claimed_by = $13::uuid`);
 
-const CLAIM_UNTOLD = `
-  WITH due AS (
-    SELECT id FROM command_news WHERE tell_after < now() AND id <> ALL ($2::bigint[])
-    ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+// Of each command the news up to the first that is others' to tell. What somebody has locked, to tell of it or to note that
+// it is told, counts as others'; nobody waits for it.
+const claimNews = (commands: string, due: string): string => `
+  WITH untold AS MATERIALIZED (
+    SELECT id, command_id FROM command_news WHERE command_id = ANY (ARRAY(${commands}))
+  ), locked AS MATERIALIZED (
+    SELECT id, tell_after FROM command_news WHERE id = ANY (ARRAY(SELECT id FROM untold)) FOR UPDATE SKIP LOCKED
+  ), free AS MATERIALIZED (
+    SELECT untold.id, bool_and(coalesce(${due}, false) OR untold.id = ANY ($2::bigint[]))
+      OVER (PARTITION BY untold.command_id ORDER BY untold.id) AS is_free
+    FROM untold LEFT JOIN locked USING (id)
   ), mine AS (
-    UPDATE command_news SET tell_after = ${TELL_AFTER} FROM due
-    WHERE command_news.id = due.id RETURNING command_news.*
-  )
-  SELECT mine.id AS news, mine.status AS entered, mine.at, ${COMMAND_COLUMNS}
-  FROM mine JOIN device_commands c USING (command_id) ORDER BY mine.id`;
+    UPDATE command_news SET tell_after = ${TELL_AFTER}
+    FROM free WHERE command_news.id = free.id AND is_free AND command_news.id <> ALL ($2::bigint[])
+    RETURNING command_news.*
+  )`;
+const MINE = `
+  SELECT mine.id AS claimed, mine.status AS entered, mine.at, ${COMMAND_COLUMNS}
+  FROM mine JOIN device_commands c USING (command_id)`;
+const CLAIM_UNTOLD = `
+  ${claimNews(
+    `SELECT command_id FROM command_news WHERE tell_after < now() AND id <> ALL ($2::bigint[]) ORDER BY id LIMIT $1`,
+    'locked.tell_after < now()',
+  )} ${MINE} ORDER BY mine.id`;
+const CLAIM_HELD = `
+  ${claimNews(
+    'SELECT command_id FROM command_news WHERE id = ANY ($1::bigint[])',
+    `(locked.id = ANY ($1::bigint[]) OR locked.tell_after < ${TELL_AFTER} - INTERVAL '${LATE_AFTER}')`,
+  )}
+  SELECT told.*, free.id AS news, is_free AS "isFree" FROM free LEFT JOIN (${MINE}) told ON told.claimed = free.id
+  WHERE told.claimed IS NOT NULL OR (NOT is_free AND free.id = ANY ($1::bigint[]))
+  ORDER BY free.id`;
+const UNTOLD_AMONG = `SELECT id FROM command_news WHERE id = ANY ($1::bigint[])`;
 // Remembered after the database has died, they are told again: nobody waits until that is on disk.
 const MARK_TOLD = `
   WITH unhurried AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
@@ -147,13 +169,20 @@ interface EnteredRow {
   readonly news: string;
 }
 
-/** One for each of its news, or one without. */
+/** One for each of its news, those from before without a status; or one without any. */
 type StoredRow = { readonly id: string } & (
   | { readonly news: string; readonly status: CommandStatus; readonly at: Date }
-  | { readonly news: null; readonly status: null; readonly at: null }
+  | { readonly news: string | null; readonly status: null; readonly at: null }
 );
 
-type UntoldRow = CommandRow & { readonly news: string; readonly entered: CommandStatus; readonly at: Date };
+type UntoldRow = CommandRow & {
+  readonly claimed: string;
+  readonly entered: CommandStatus;
+  readonly at: Date;
+};
+type HeldRow = { readonly news: string } & (
+  (UntoldRow & { readonly isFree: true }) | { readonly isFree: false }
+);
 
 /** The ledger in `device_commands`, and what is to be told of it in `command_news`. */
 @Injectable()
@@ -193,6 +222,7 @@ export class TypeormCommandRepository extends CommandRepository {
         change: {
           command: { ...UNTOUCHED, ...order, ...taken },
           news: [{ id: Number(news), status: 'queued', at }],
+          earlier: [],
         },
         earlier: null,
       };
@@ -204,7 +234,7 @@ export class TypeormCommandRepository extends CommandRepository {
     ]);
     if (!row) throw new Error('a command that was in the way is gone');
     const { digest, ...earlier } = row;
-    return { change: { command: toCommand(earlier), news: [] }, earlier: digest };
+    return { change: { command: toCommand(earlier), news: [], earlier: [] }, earlier: digest };
   }
 
   async find(deviceId: string, commandId: string): Promise<Command | null> {
@@ -262,12 +292,24 @@ export class TypeormCommandRepository extends CommandRepository {
     await this.database.query(RELEASE, [claim]);
   }
 
-  async claimUntold(limit: number, except: readonly number[]): Promise<readonly Change[]> {
-    const rows = await this.database.query<UntoldRow>(CLAIM_UNTOLD, [limit, except]);
-    return rows.map(({ news, entered, at, ...row }) => ({
-      command: toCommand(row),
-      news: [{ id: Number(news), status: entered, at }],
-    }));
+  async claimUntold(limit: number, inHand: readonly number[]): Promise<readonly Change[]> {
+    return (await this.database.query<UntoldRow>(CLAIM_UNTOLD, [limit, inHand])).map(untold);
+  }
+
+  async claimHeld(
+    held: readonly number[],
+    inHand: readonly number[],
+  ): Promise<{ readonly changes: readonly Change[]; readonly waiting: readonly number[] }> {
+    const rows = await this.database.query<HeldRow>(CLAIM_HELD, [held, inHand]);
+    return {
+      changes: rows.flatMap((row) => (row.isFree ? untold(row) : [])),
+      waiting: rows.flatMap(({ news, isFree }) => (isFree ? [] : Number(news))),
+    };
+  }
+
+  async untoldAmong(news: readonly number[]): Promise<readonly number[]> {
+    const rows = await this.database.query<{ id: string }>(UNTOLD_AMONG, [news]);
+    return rows.map(({ id }) => Number(id));
   }
 
   async markTold(news: readonly number[]): Promise<void> {
@@ -325,16 +367,21 @@ function columnsOf(steps: readonly Step[]): unknown[] {
   ];
 }
 
+function untold({ claimed, entered, at, ...row }: UntoldRow): Change {
+  return { command: toCommand(row), news: [{ id: Number(claimed), status: entered, at }], earlier: [] };
+}
+
 /** Those of the steps that were stored. */
 function changesOf(steps: readonly Step[], rows: readonly StoredRow[]): readonly Change[] {
-  const stored = new Map<number, News[]>();
+  const stored = new Map<number, { news: News[]; earlier: number[] }>();
   for (const { id, news, status, at } of rows) {
-    const all = stored.get(Number(id)) ?? [];
-    if (news !== null) all.push({ id: Number(news), status, at });
-    stored.set(Number(id), all);
+    const of = stored.get(Number(id)) ?? { news: [], earlier: [] };
+    if (status !== null) of.news.push({ id: Number(news), status, at });
+    else if (news !== null) of.earlier.push(Number(news));
+    stored.set(Number(id), of);
   }
   return steps.flatMap(({ command }) => {
-    const news = stored.get(command.id);
-    return news ? [{ command, news }] : [];
+    const of = stored.get(command.id);
+    return of ? [{ command, ...of }] : [];
   });
 }

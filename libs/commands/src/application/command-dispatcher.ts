@@ -128,6 +128,7 @@ export class CommandDispatcher {
     );
     await this.expire();
     await this.forgetSuspects();
+    await this.quietly(() => this.herald.withdrawTold());
     // Not waited for: a broker that has fallen silent may take long to be told.
     if (this.sender.available) void this.quietly(() => this.herald.catchUp());
     // After a crash, or where the database was away in the wrong moment; what is sent as a rule does not wait for it.
@@ -143,7 +144,7 @@ export class CommandDispatcher {
     this.stopping.abort();
     clearTimeout(this.soonTimer);
     await this.line.close();
-    await this.herald.flush();
+    await this.herald.drain();
   }
 
   private async sweep(): Promise<void> {

@@ -28,8 +28,10 @@ export interface News extends Entered {
 /** A command whose change has been stored, and what is to be told of it. */
 export interface Change {
   readonly command: Command;
-  /** In the order of the statuses; first of all what somebody should have told of before, and has not. */
+  /** In the order of the statuses. */
   readonly news: readonly News[];
+  /** News of the same command from before that were still to be told of then, by whomever. */
+  readonly earlier: readonly number[];
 }
 
 /**
@@ -94,11 +96,26 @@ export abstract class CommandRepository {
   abstract release(claim: string): Promise<void>;
 
   /**
-   * News that nobody has told of for so long that nobody will; they are the caller's to tell for as long again.
-   * @param except news the caller is about to tell of.
+   * News that nobody has told of for so long that nobody will; they are the caller's to tell for as long again. What
+   * follows news of the same command that are others' to tell is left out.
+   * @param inHand news the caller is about to tell of, in their order.
    * @returns them in the order in which they happened; a command may be there several times.
    */
-  abstract claimUntold(limit: number, except: readonly number[]): Promise<readonly Change[]>;
+  abstract claimUntold(limit: number, inHand: readonly number[]): Promise<readonly Change[]>;
+
+  /**
+   * News the caller holds back, where nothing stands before them any more that is others' to tell; what stands there and
+   * is late becomes the caller's to tell as well.
+   * @param inHand news the caller is about to tell of, in their order.
+   * @returns what is to be told now, as {@link claimUntold} does, and what is to be held on. What is neither has been told.
+   */
+  abstract claimHeld(
+    held: readonly number[],
+    inHand: readonly number[],
+  ): Promise<{ readonly changes: readonly Change[]; readonly waiting: readonly number[] }>;
+
+  /** Those of the news that nobody has noted as told. */
+  abstract untoldAmong(news: readonly number[]): Promise<readonly number[]>;
 
   /** Forgets news that have been told of. */
   abstract markTold(news: readonly number[]): Promise<void>;

@@ -43,6 +43,10 @@ class EventMessage implements Outgoing {
     return `${this.prefix}/${this.event.type}/${this.event.deviceId ?? 'unknown'}`;
   }
 
+  get withdrawn(): boolean {
+    return this.event.outdated === true;
+  }
+
   get payload(): string {
     const whole = cloudEventJson(this.event);
     return fits(whole, MAX_EVENT_BYTES) ? whole : this.reduced(MAX_EVENT_BYTES);

@@ -8,6 +8,8 @@ export interface Outgoing {
   reduced?(maxBytes: number): string;
   /** MQTT 5 only: {@link encodeProperties}. */
   readonly properties?: Buffer;
+  /** It need not go out any more, and counts as taken. Asked when it would go out, or go out again. */
+  readonly withdrawn?: boolean;
 }
 
 /** What has become of a message that was to go out on the connection that stood, or not at all. */
@@ -202,6 +204,10 @@ export class PublishLane {
     while (this.head < this.queue.length && this.underWay.size < this.window) {
       const entry = this.queue[this.head] as Entry;
       this.head += 1;
+      if (entry.message.withdrawn) {
+        settleOne(entry.lot);
+        continue;
+      }
       const packetId = this.nextId();
       const publish = this.publishOf(entry.message, packetId);
       if (!publish) {
