@@ -15,6 +15,7 @@ import { ProvenSilence1764360000000 } from '../libs/platform/src/database/migrat
 import { StreamLog1764370000000 } from '../libs/platform/src/database/migrations/1764370000000-stream-log.js';
 import { Webhooks1764390000000 } from '../libs/platform/src/database/migrations/1764390000000-webhooks.js';
 import { StreamPeers1764400000000 } from '../libs/platform/src/database/migrations/1764400000000-stream-peers.js';
+import { CommandPatient1764410000000 } from '../libs/platform/src/database/migrations/1764410000000-command-patient.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { installedPostgresVersions, PostgresServer } from './support/postgres-server.js';
 import { Service } from './support/service.js';
@@ -34,6 +35,7 @@ const LATER = [
   StreamLog1764370000000,
   Webhooks1764390000000,
   StreamPeers1764400000000,
+  CommandPatient1764410000000,
 ];
 
 const EMBEDDED = 'of the embedded version';

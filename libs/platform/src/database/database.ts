@@ -24,6 +24,7 @@ import { ProvenSilence1764360000000 } from './migrations/1764360000000-proven-si
 import { StreamLog1764370000000 } from './migrations/1764370000000-stream-log.js';
 import { Webhooks1764390000000 } from './migrations/1764390000000-webhooks.js';
 import { StreamPeers1764400000000 } from './migrations/1764400000000-stream-peers.js';
+import { CommandPatient1764410000000 } from './migrations/1764410000000-command-patient.js';
 
 /** Replicas that start together migrate one after the other under this advisory lock. */
 const MIGRATION_LOCK = 0x6d71_7474; // "mqtt"
@@ -91,6 +92,7 @@ export class Database {
         StreamLog1764370000000,
         Webhooks1764390000000,
         StreamPeers1764400000000,
+        CommandPatient1764410000000,
       ],
       synchronize: false,
       connectTimeoutMS: CONNECT_TIMEOUT_MS,

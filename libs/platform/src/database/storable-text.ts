@@ -13,6 +13,7 @@ export function storableText(text: string, length: number): string {
   // eslint-disable-next-line no-control-regex -- they are what is looked for
   const harmless = text.toWellFormed().replace(/[\u0000-\u001f\u007f-\u009f]/g, '\ufffd');
   // A letter that is two units of JavaScript's is one to PostgreSQL.
+  // eslint-disable-next-line @typescript-eslint/no-misused-spread -- as PostgreSQL counts
   const letters = [...harmless];
   if (harmless === text && letters.length <= length && !MARKED.test(text)) return text;
   const mark = `~${createHash('sha256').update(text, 'utf16le').digest('hex').slice(0, DIGEST_LETTERS)}`;
