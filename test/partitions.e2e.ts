@@ -16,6 +16,7 @@ import { StreamLog1764370000000 } from '../libs/platform/src/database/migrations
 import { Webhooks1764390000000 } from '../libs/platform/src/database/migrations/1764390000000-webhooks.js';
 import { StreamPeers1764400000000 } from '../libs/platform/src/database/migrations/1764400000000-stream-peers.js';
 import { EventsOutbox1764380000000 } from '../libs/platform/src/database/migrations/1764380000000-events-outbox.js';
+import { CommandPatient1764410000000 } from '../libs/platform/src/database/migrations/1764410000000-command-patient.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { installedPostgresVersions, PostgresServer } from './support/postgres-server.js';
 import { Service } from './support/service.js';
@@ -36,6 +37,7 @@ const LATER = [
   Webhooks1764390000000,
   StreamPeers1764400000000,
   EventsOutbox1764380000000,
+  CommandPatient1764410000000,
 ];
 
 const EMBEDDED = 'of the embedded version';

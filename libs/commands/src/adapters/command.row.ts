@@ -55,13 +55,20 @@ export class CommandRow {
 
   @Column({ name: 'claimed_until', type: 'timestamptz', nullable: true })
   claimedUntil!: Date | null;
+
+  @Column({ name: 'patient_since', type: 'timestamptz', nullable: true })
+  patientSince!: Date | null;
 }
 
-/** The columns of {@link CommandRow} under its names, for statements of their own; the table goes by the name `c`. */
+/**
+ * The columns of {@link CommandRow} under its names, for statements of their own; the table goes by the name `c`. A claim that has
+ * lapsed is none: the database says so, by whose clock it was made.
+ */
 export const COMMAND_COLUMNS = `c.id, c.command_id AS "commandId", c.device_id AS "deviceId", c.command, c.parameters,
   c.status, c.created_by AS "createdBy", c.created_at AS "createdAt", c.sent_at AS "sentAt",
   c.acknowledged_at AS "acknowledgedAt", c.completed_at AS "completedAt", c.expires_at AS "expiresAt", c.result, c.error,
-  c.attempts, c.late_response AS "lateResponse", c.claimed_until AS "claimedUntil"`;
+  c.attempts, c.late_response AS "lateResponse", CASE WHEN c.claimed_until > clock_timestamp() THEN c.claimed_until END AS "claimedUntil",
+  c.patient_since AS "patientSince"`;
 
 export function toCommand(row: CommandRow): Command {
   return { ...row, id: Number(row.id), result: row.result ?? null };

@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { type EntityManager, LessThan, MoreThanOrEqual } from 'typeorm';
+import { type EntityManager, LessThan } from 'typeorm';
 import { Database, storableText } from '#platform';
 import { MAX_IN_FLIGHT, type Command, type CommandStatus, type Step } from '../domain/command.js';
 import {
@@ -31,7 +31,7 @@ const LATE_AFTER = '1 second';
 const INSERT = `
   SELECT entered_id AS id, taken_until AS "claimedUntil", news_id AS news FROM command_enter(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, INTERVAL '${CLAIM_LEASE_MS} milliseconds', ${MAX_IN_FLIGHT},
-    INTERVAL '${TELL_WITHIN}')`;
+    INTERVAL '${TELL_WITHIN}', $12)`;
 
 const FIND = `SELECT ${COMMAND_COLUMNS} FROM device_commands c WHERE command_id = $2 AND device_id = $1`;
 const EARLIER = `
@@ -46,7 +46,7 @@ const EARLIER = `
 const QUEUE_OF = (device: string, patientSince: string): string => `
   SELECT id FROM device_commands
   WHERE device_id BETWEEN ${device} AND ${device} AND status = 'queued' AND expires_at > $3
-    AND created_at >= coalesce(${patientSince}, '-infinity') ORDER BY device_id, id`;
+    AND device_commands.patient_since IS NOT DISTINCT FROM ${patientSince} ORDER BY device_id, id`;
 const PATIENT_SINCE = '(SELECT patient_since FROM medical_devices WHERE device_id = queues.device_id)';
 // A claim is no promise to anybody: nobody waits until it is on disk. Lost with the database, it lapses a little early.
 const CLAIM = `
@@ -213,6 +213,7 @@ export class TypeormCommandRepository extends CommandRepository {
         idempotency?.key ?? null,
         idempotency?.digest ?? null,
         claim,
+        order.patientSince,
       ],
     });
     if (inserted) {
@@ -251,7 +252,7 @@ export class TypeormCommandRepository extends CommandRepository {
       where: {
         deviceId,
         ...(beforeId !== null && { id: LessThan(String(beforeId)) }),
-        ...(since !== null && { createdAt: MoreThanOrEqual(since) }),
+        ...(since !== null && { patientSince: since }),
       },
       order: { id: 'DESC' },
       take: limit,
@@ -329,7 +330,7 @@ async function select(manager: EntityManager, selection: Selection): Promise<rea
     return manager.query(
       `${from} c.status = 'queued' AND ${FREE} AND EXISTS (
          SELECT FROM medical_devices d WHERE d.device_id = c.device_id
-           AND (d.decommissioned_at IS NOT NULL OR d.patient_since > c.created_at))
+           AND (d.decommissioned_at IS NOT NULL OR d.patient_since IS DISTINCT FROM c.patient_since))
        ORDER BY id LIMIT ${LOT} FOR UPDATE SKIP LOCKED`,
     );
   }

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 import { Clock, DomainError, type Principal } from '#kernel';
 import { DeviceRegistry, requireInService, shownSince } from '#devices';
-import { cancelled, type Command } from '../domain/command.js';
+import { cancelled, isFor, type Command } from '../domain/command.js';
 import { CommandRules } from '../domain/command-catalogue.js';
 import { CommandRepository, type Idempotency } from '../ports/command.repository.js';
 import { CommandDispatcher } from './command-dispatcher.js';
@@ -65,6 +65,7 @@ export class CommandDesk {
         command: order.command,
         parameters: order.parameters,
         createdBy: caller.subject,
+        patientSince: device.patientSince,
         createdAt: now,
         expiresAt: new Date(now.getTime() + order.expiresIn),
         idempotency,
@@ -125,7 +126,7 @@ export class CommandDesk {
 }
 
 function isShown(command: Command, since: Date | null): boolean {
-  return since === null || command.createdAt >= since;
+  return since === null || isFor(command, since);
 }
 
 function commandNotFound(commandId: string): never {

@@ -29,6 +29,7 @@ const commandOf = (commandId: string): Command => ({
   attempts: 0,
   lateResponse: null,
   claimedUntil: null,
+  patientSince: null,
 });
 
 const change = (

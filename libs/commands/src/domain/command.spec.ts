@@ -35,6 +35,7 @@ const QUEUED: Command = {
   attempts: 0,
   lateResponse: null,
   claimedUntil: null,
+  patientSince: null,
 };
 
 function response(status: CommandResponse['status'], result: unknown = null): CommandResponse {
@@ -163,13 +164,9 @@ describe('a command', () => {
     },
   );
 
-  it('can not be cancelled while it is handed to the broker; it can when whoever did that is gone', () => {
+  it('can not be cancelled while it is handed to the broker, whatever the clock of this replica says', () => {
     const claimed = { ...QUEUED, claimedUntil: at(2) };
-    expect(() => cancelled(claimed, at(1))).toThrow(notCancellable);
-    expect(cancelled(claimed, at(2))).toMatchObject({
-      command: { status: 'cancelled', claimedUntil: null },
-      entered: [{ status: 'cancelled', at: at(2) }],
-    });
+    for (const minute of [1, 2, 3]) expect(() => cancelled(claimed, at(minute))).toThrow(notCancellable);
   });
 
   it('never goes back, enters no status twice, and tells of each', () => {
@@ -199,8 +196,10 @@ describe('a command', () => {
         const told: CommandStatus[] = ['queued'];
         for (const { action: next, wait } of sequence) {
           minute += wait;
-          const before = command;
           const now = at(minute);
+          // The ledger shows no claim that has lapsed.
+          const lapsed = command.claimedUntil !== null && command.claimedUntil <= now;
+          const before = lapsed ? { ...command, claimedUntil: null } : command;
           const over = minute >= EXPIRY;
           const open = rank[before.status] < 3;
           let expectedStatus: CommandStatus = before.status;
@@ -215,8 +214,7 @@ describe('a command', () => {
             if (open && over) expectedStatus = 'expired';
             step = expired(before, now);
           } else if (next === 'cancelled') {
-            const free = before.claimedUntil === null || before.claimedUntil <= now;
-            if (before.status === 'queued' && free) {
+            if (before.status === 'queued' && before.claimedUntil === null) {
               expectedStatus = 'cancelled';
               step = cancelled(before, now);
             } else expect(() => cancelled(before, now)).toThrow(notCancellable);
@@ -263,5 +261,18 @@ describe('commandEvent', () => {
         data: { ...data, status: 'failed', result: { code: 7 }, error: 'no battery' },
       },
     ]);
+  });
+
+  it('is for the patient the command was ordered for, and no other of the device', () => {
+    const entered = { status: 'queued', at: at(0) } as const;
+    const patientOf = (ordered: Date | null, patientSince: Date | null): number | null =>
+      commandEvent({ ...QUEUED, patientSince: ordered }, entered, {
+        tenant: 'default',
+        patientId: 1,
+        patientSince,
+      }).patientId;
+    // Also where the clock that dated the change of patient is ahead of the one that dated the order.
+    expect(patientOf(at(5), at(5))).toBe(1);
+    expect([patientOf(null, at(0)), patientOf(at(5), at(6))]).toEqual([null, null]);
   });
 });

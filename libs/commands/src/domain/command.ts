@@ -38,8 +38,10 @@ export interface Command {
   readonly attempts: number;
   /** What the device said last once the command was expired or cancelled; null: it said nothing then. */
   readonly lateResponse: ResponseStatus | null;
-  /** Until then somebody is handing it to the broker; null: nobody is. */
+  /** Until then somebody is handing it to the broker; null: nobody is, by the clock of the ledger. */
   readonly claimedUntil: Date | null;
+  /** Which of the device's patients it was ordered for: since when the device was theirs; null: it had no other before. */
+  readonly patientSince: Date | null;
 }
 
 /** What a device answers. */
@@ -106,7 +108,7 @@ export function undeliverable(command: Command, error: string, at: Date): Step |
 
 /** @throws DomainError conflict/command_not_cancellable once it is on its way or done with. */
 export function cancelled(command: Command, at: Date): Step {
-  const onItsWay = command.claimedUntil !== null && command.claimedUntil > at;
+  const onItsWay = command.claimedUntil !== null;
   if (!canBecome(command.status, 'cancelled') || onItsWay) {
     throw new DomainError(
       'conflict',
@@ -158,6 +160,11 @@ export function answered(current: Command, response: CommandResponse, at: Date):
   return { command: recorded, entered };
 }
 
+/** Whether a command was ordered for the patient whose the device is since then. No clock is asked: replicas' may be apart. */
+export function isFor({ patientSince }: Command, since: Date | null): boolean {
+  return patientSince?.getTime() === since?.getTime();
+}
+
 /** Whose a device is, and since when: what was ordered before is not the new patient's to see. */
 export interface CommandOwner extends Ownership {
   readonly patientSince?: Date | null;
@@ -180,7 +187,7 @@ export function commandEvent(
     type,
     deviceId: command.deviceId,
     tenant,
-    patientId: patientSince !== null && command.createdAt < patientSince ? null : patientId,
+    patientId: isFor(command, patientSince) ? patientId : null,
     time: at.toISOString(),
     data: {
       command_id: command.commandId,

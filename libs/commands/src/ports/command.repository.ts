@@ -9,7 +9,14 @@ export interface Idempotency {
 
 export type NewCommand = Pick<
   Command,
-  'commandId' | 'deviceId' | 'command' | 'parameters' | 'createdBy' | 'createdAt' | 'expiresAt'
+  | 'commandId'
+  | 'deviceId'
+  | 'command'
+  | 'parameters'
+  | 'createdBy'
+  | 'createdAt'
+  | 'expiresAt'
+  | 'patientSince'
 > & { readonly idempotency: Idempotency | null };
 
 /** What is to be changed together. */
@@ -54,7 +61,10 @@ export abstract class CommandRepository {
 
   abstract find(deviceId: string, commandId: string): Promise<Command | null>;
 
-  /** A page of a device's commands, newest first, starting behind `beforeId`; those since a moment, where there is one. */
+  /**
+   * A page of a device's commands, newest first, starting behind `beforeId`.
+   * @param of `since`: those for the patient whose the device is since then; null: all.
+   */
   abstract list(
     of: { readonly deviceId: string; readonly since: Date | null },
     beforeId: number | null,
@@ -73,7 +83,7 @@ export abstract class CommandRepository {
 
   /**
    * Takes up, for each of the devices that is online, the oldest of its queued commands, as many as it may still have
-   * in flight. What was ordered before the device had its patient is not meant for this one. A device whose queue somebody else is at is left out, as is one whose oldest command somebody else has
+   * in flight. What was ordered for another patient is left out. A device whose queue somebody else is at is left out, as is one whose oldest command somebody else has
    * taken up. Nothing stays locked: a claim that is neither {@link release}d nor followed by a change of status lapses.
    * @param claim a name for all that is taken up now.
    * @returns the commands in their order.

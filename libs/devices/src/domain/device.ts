@@ -39,15 +39,21 @@ export type DeviceIdentity = Pick<
 
 /**
  * A device with other details; null when they are what they were.
- * Measurements belong to the patient of their time, so a change of patient is dated.
+ * Measurements belong to the patient of their time, so a change of patient is dated; no two of a device alike.
  * @throws DomainError conflict/device_decommissioned
  */
 export function amended(device: Device, details: Partial<DeviceDetails>, at: Date): Device | null {
   requireInService(device);
   const changed = { ...device, ...details };
-  if (changed.patientId !== device.patientId) return { ...changed, patientSince: at };
+  if (changed.patientId !== device.patientId)
+    return { ...changed, patientSince: after(device.patientSince, at) };
   const same = changed.model === device.model && changed.serialNumber === device.serialNumber;
   return same ? null : changed;
+}
+
+/** Clocks of two replicas may be apart. */
+function after(last: Date | null, at: Date): Date {
+  return last !== null && at <= last ? new Date(last.getTime() + 1) : at;
 }
 
 /**

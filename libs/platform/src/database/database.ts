@@ -25,6 +25,7 @@ import { StreamLog1764370000000 } from './migrations/1764370000000-stream-log.js
 import { Webhooks1764390000000 } from './migrations/1764390000000-webhooks.js';
 import { StreamPeers1764400000000 } from './migrations/1764400000000-stream-peers.js';
 import { EventsOutbox1764380000000 } from './migrations/1764380000000-events-outbox.js';
+import { CommandPatient1764410000000 } from './migrations/1764410000000-command-patient.js';
 
 /** Replicas that start together migrate one after the other under this advisory lock. */
 const MIGRATION_LOCK = 0x6d71_7474; // "mqtt"
@@ -93,6 +94,7 @@ export class Database {
         Webhooks1764390000000,
         StreamPeers1764400000000,
         EventsOutbox1764380000000,
+        CommandPatient1764410000000,
       ],
       synchronize: false,
       connectTimeoutMS: CONNECT_TIMEOUT_MS,
