@@ -13,9 +13,9 @@ import { FormerPatients1764340000000 } from '../libs/platform/src/database/migra
 import { CommandNews1764350000000 } from '../libs/platform/src/database/migrations/1764350000000-command-news.js';
 import { ProvenSilence1764360000000 } from '../libs/platform/src/database/migrations/1764360000000-proven-silence.js';
 import { StreamLog1764370000000 } from '../libs/platform/src/database/migrations/1764370000000-stream-log.js';
+import { EventsOutbox1764380000000 } from '../libs/platform/src/database/migrations/1764380000000-events-outbox.js';
 import { Webhooks1764390000000 } from '../libs/platform/src/database/migrations/1764390000000-webhooks.js';
 import { StreamPeers1764400000000 } from '../libs/platform/src/database/migrations/1764400000000-stream-peers.js';
-import { EventsOutbox1764380000000 } from '../libs/platform/src/database/migrations/1764380000000-events-outbox.js';
 import { CommandPatient1764410000000 } from '../libs/platform/src/database/migrations/1764410000000-command-patient.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { installedPostgresVersions, PostgresServer } from './support/postgres-server.js';
@@ -34,9 +34,9 @@ const LATER = [
   CommandNews1764350000000,
   ProvenSilence1764360000000,
   StreamLog1764370000000,
+  EventsOutbox1764380000000,
   Webhooks1764390000000,
   StreamPeers1764400000000,
-  EventsOutbox1764380000000,
   CommandPatient1764410000000,
 ];
 
