@@ -1,4 +1,4 @@
-import type { EventType } from '#kernel';
+import { EVENT_TYPES, type EventType } from '#kernel';
 import type { ClientMessage } from '../libs/telemetry/src/adapters/live-message.js';
 import type { StreamFilter } from '../libs/telemetry/src/domain/stream-filter.js';
 import { CALLERS, DEVICE_NAMES, DEVICES, maySee, type Caller, type Grant } from './support/callers.js';
@@ -47,25 +47,6 @@ const WISHES: Readonly<Record<keyof StreamFilter | 'none' | 'several', readonly 
       passes: (event, _device, patient) => event === 'device.data.received' && patient === 2,
     },
   ],
-};
-
-/** Every kind of event, and whether it is there to be told of: the compiler asks for all. */
-const EVENTS: Readonly<Record<EventType, boolean>> = {
-  'device.data.received': true,
-  'device.connected': true,
-  'device.disconnected': true,
-  'device.registered': true,
-  'device.updated': true,
-  'device.decommissioned': true,
-  'device.battery.low': true,
-  'command.queued': true,
-  'command.sent': true,
-  'command.acknowledged': true,
-  'command.completed': true,
-  'command.failed': true,
-  'command.expired': true,
-  'command.cancelled': true,
-  'message.rejected': true,
 };
 
 /** Everything a client may say, and what it hears before it has authenticated, and after: the compiler asks for all. */
@@ -270,9 +251,7 @@ describe('every role at the WebSocket', () => {
 
     it('tells of all that there is to tell of, of every device', () => {
       const kinds = happened.map(({ event, data }) => `${event} ${String(data['device_id'])}`);
-      const due = Object.entries(EVENTS).flatMap(([event, there]) =>
-        there ? DEVICE_NAMES.map((name) => `${event} ${idOf(name)}`) : [],
-      );
+      const due = EVENT_TYPES.flatMap((event) => DEVICE_NAMES.map((name) => `${event} ${idOf(name)}`));
       expect([...new Set(kinds)].sort()).toEqual(due.sort());
     });
 

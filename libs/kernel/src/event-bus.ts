@@ -1,22 +1,25 @@
 import type { Ownership } from './principal.js';
 
 /** The events other systems may rely on (seed: "Events"; contract: "Events"). */
-export type EventType =
-  | 'device.data.received'
-  | 'device.connected'
-  | 'device.disconnected'
-  | 'device.registered'
-  | 'device.updated'
-  | 'device.decommissioned'
-  | 'device.battery.low'
-  | 'command.queued'
-  | 'command.sent'
-  | 'command.acknowledged'
-  | 'command.completed'
-  | 'command.failed'
-  | 'command.expired'
-  | 'command.cancelled'
-  | 'message.rejected';
+export const EVENT_TYPES = [
+  'device.data.received',
+  'device.connected',
+  'device.disconnected',
+  'device.registered',
+  'device.updated',
+  'device.decommissioned',
+  'device.battery.low',
+  'command.queued',
+  'command.sent',
+  'command.acknowledged',
+  'command.completed',
+  'command.failed',
+  'command.expired',
+  'command.cancelled',
+  'message.rejected',
+] as const;
+
+export type EventType = (typeof EVENT_TYPES)[number];
 
 /**
  * Something that happened and is already committed.

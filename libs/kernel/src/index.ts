@@ -1,4 +1,5 @@
 export * from './audit-trail.js';
+export * from './background-work.js';
 export * from './clock.js';
 export * from './domain-error.js';
 export * from './duration.js';

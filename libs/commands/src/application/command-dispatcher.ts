@@ -1,6 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable, Logger } from '@nestjs/common';
-import { Clock, EventBus } from '#kernel';
+import { BackgroundWork, Clock, EventBus } from '#kernel';
 import { cancelled, expired, sent, undeliverable, type Command, type Step } from '../domain/command.js';
 import {
   CLAIM_LEASE_MS,
@@ -17,7 +16,6 @@ import { ServingLine } from './serving-line.js';
 const DEVICES_A_ROUND = 200;
 /** While one round waits for the broker, others go to the database. */
 const ROUNDS = 4;
-const RETRY_MS = 200;
 /** What is not a caller's order can wait for others, to be looked for together. */
 const SOON_MS = 20;
 /** Of its time, the share that looking for what was overlooked may take. */
@@ -42,16 +40,14 @@ export interface EnteredOrder {
 @Injectable()
 export class CommandDispatcher {
   private readonly logger = new Logger('Commands');
+  private readonly work = new BackgroundWork((problem) => this.logger.warn(`Commands wait: ${problem}`));
   private readonly line: ServingLine;
   private readonly careful: CarefulSender;
   /** What this process is at. */
   private readonly claims = new Set<string>();
-  private readonly stopping = new AbortController();
   private sweepDue = 0;
   private readonly soon = new Set<string>();
   private soonTimer: NodeJS.Timeout | undefined;
-  /** Told once, not every second, until commands go out again. */
-  private lastProblem = '';
 
   constructor(
     private readonly commands: CommandRepository,
@@ -123,14 +119,14 @@ export class CommandDispatcher {
 
   /** What is due from time to time: claims are kept, commands ended, and what was overlooked is looked for. */
   async tidy(): Promise<void> {
-    await this.quietly(() =>
+    await this.work.attempt(() =>
       this.claims.size > 0 ? this.commands.renew([...this.claims]) : Promise.resolve(),
     );
     await this.expire();
     await this.forgetSuspects();
-    await this.quietly(() => this.herald.withdrawTold());
+    await this.work.attempt(() => this.herald.withdrawTold());
     // Not waited for: a broker that has fallen silent may take long to be told.
-    if (this.sender.available) void this.quietly(() => this.herald.catchUp());
+    if (this.sender.available) void this.work.attempt(() => this.herald.catchUp());
     // After a crash, or where the database was away in the wrong moment; what is sent as a rule does not wait for it.
     if (performance.now() < this.sweepDue) return;
     const begun = performance.now();
@@ -141,14 +137,14 @@ export class CommandDispatcher {
 
   /** Begins nothing more, and resolves when nothing is being sent. */
   async drain(): Promise<void> {
-    this.stopping.abort();
+    this.work.stop();
     clearTimeout(this.soonTimer);
     await this.line.close();
     await this.herald.drain();
   }
 
   private async sweep(): Promise<void> {
-    await this.quietly(async () => {
+    await this.work.attempt(async () => {
       if (!this.sender.available) return;
       void this.serve(await this.commands.devicesToServe(this.clock.now()));
     });
@@ -156,7 +152,7 @@ export class CommandDispatcher {
 
   /** Ends commands whose time is over; for devices that had them in flight there is room now. */
   private async expire(): Promise<void> {
-    await this.quietly(async () => {
+    await this.work.attempt(async () => {
       for (;;) {
         const now = this.clock.now();
         const changes = await this.commands.change({ overAt: now }, (command) => expired(command, now));
@@ -169,7 +165,7 @@ export class CommandDispatcher {
 
   /** Cancels what is queued for devices that will not come back. What they were sent ends when its time is over. */
   private async cancelUndeliverable(): Promise<void> {
-    await this.quietly(async () => {
+    await this.work.attempt(async () => {
       const now = this.clock.now();
       this.herald.announce(await this.commands.change('undeliverable', (command) => cancelled(command, now)));
     });
@@ -177,7 +173,7 @@ export class CommandDispatcher {
 
   private async serveTogether(deviceIds: readonly string[]): Promise<void> {
     const claim = crypto.randomUUID();
-    await this.quietly(async () => {
+    await this.work.attempt(async () => {
       const lapses = performance.now() + CLAIM_LEASE_MS;
       const now = this.clock.now();
       const commands = await this.commands.claim(claim, deviceIds, now);
@@ -190,7 +186,7 @@ export class CommandDispatcher {
   /** Sends a command that is taken up. @returns what it has become; null where that is not known. */
   private async sendTaken(claim: string, command: Command, owners: Owners): Promise<Command | null> {
     let changes: readonly Change[] = [];
-    await this.quietly(async () => {
+    await this.work.attempt(async () => {
       changes = await this.send(claim, [command], owners);
     });
     return changes[0]?.command ?? null;
@@ -211,7 +207,7 @@ export class CommandDispatcher {
         await this.commands.release(claim);
         throw new Error('the broker did not take all of them');
       }
-      this.lastProblem = '';
+      this.work.wentWell();
       // Whoever found the queue taken up has left to us what came in meanwhile.
       this.serveSoon(commands.map(({ deviceId }) => deviceId));
       return changes;
@@ -229,14 +225,14 @@ export class CommandDispatcher {
     const at = this.clock.now();
     const steps = commands.flatMap((command, index) => stepOf(command, sendings[index], at) ?? []);
     if (steps.length === 0) return [];
-    const settled = await this.insist(() => this.commands.settle(claim, steps));
+    const settled = await this.work.insist(() => this.commands.settle(claim, steps));
     const stored = new Set(settled.map(({ command }) => command.commandId));
     // Answered, or at their end, before this was known.
     const others = commands
       .filter(({ commandId }, index) => sendings[index]?.kind === 'taken' && !stored.has(commandId))
       .map(({ commandId }) => commandId);
     if (others.length === 0) return settled;
-    const changed = await this.insist(() =>
+    const changed = await this.work.insist(() =>
       this.commands.change({ commandIds: others }, (command) => sent(command, at)),
     );
     return [...settled, ...changed];
@@ -245,34 +241,7 @@ export class CommandDispatcher {
   private async forgetSuspects(): Promise<void> {
     const { suspected } = this.careful;
     if (suspected.length === 0) return;
-    await this.quietly(async () => this.careful.keepOnly(await this.commands.queuedAmong(suspected)));
-  }
-
-  /** Repeats work while the database is away; not once the service is to stop. */
-  private async insist<T>(work: () => Promise<T>): Promise<T> {
-    for (;;) {
-      try {
-        return await work();
-      } catch (error) {
-        if (this.stopping.signal.aborted) throw error;
-        this.complain(error);
-      }
-      await sleep(RETRY_MS, undefined, { signal: this.stopping.signal }).catch(() => undefined);
-    }
-  }
-
-  private async quietly(work: () => Promise<void>): Promise<void> {
-    try {
-      await work();
-    } catch (error) {
-      this.complain(error);
-    }
-  }
-
-  private complain(error: unknown): void {
-    const problem = problemOf(error);
-    if (problem !== this.lastProblem) this.logger.warn(`Commands wait: ${problem}`);
-    this.lastProblem = problem;
+    await this.work.attempt(async () => this.careful.keepOnly(await this.commands.queuedAmong(suspected)));
   }
 }
 
@@ -280,10 +249,4 @@ export class CommandDispatcher {
 function stepOf(command: Command, sending: Sending | undefined, at: Date): Step | null {
   if (sending?.kind === 'taken') return sent(command, at);
   return sending?.kind === 'refused' ? undeliverable(command, sending.error, at) : null;
-}
-
-/** For the log: what has a code is the database's or the network's, whose messages may quote what was to be stored. */
-function problemOf(error: unknown): string {
-  if (!(error instanceof Error)) return 'unknown error';
-  return 'code' in error && typeof error.code === 'string' ? error.code : error.message;
 }

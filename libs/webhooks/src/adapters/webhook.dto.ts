@@ -17,7 +17,7 @@ import {
   ValidateIf,
 } from 'class-validator';
 import { applyDecorators } from '@nestjs/common';
-import { MAX_PATIENT_ID } from '#kernel';
+import { EVENT_TYPES, MAX_PATIENT_ID } from '#kernel';
 import { DEVICE_ID_PATTERN } from '#devices';
 import { PageQuery } from '#platform';
 import {
@@ -29,7 +29,7 @@ import {
   type FinishedState,
 } from '../domain/delivery.js';
 import { MAX_URL_LENGTH } from '../domain/receiver-url.js';
-import { EVENT_TYPES, type DisabledReason, type Webhook } from '../domain/webhook.js';
+import type { DisabledReason, Webhook } from '../domain/webhook.js';
 import type { Replay } from '../ports/delivery.repository.js';
 import type { WebhookStatus } from '../ports/webhook.repository.js';
 

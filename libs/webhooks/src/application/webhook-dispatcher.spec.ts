@@ -206,7 +206,7 @@ describe('from time to time', () => {
       deliveries.backlogs = () => (isAway ? Promise.reject(new Error('away')) : backlogs());
       await dispatcher.tidy();
     }
-    expect(warn.mock.calls).toEqual([['Webhooks wait: Error'], ['Webhooks wait: Error']]);
+    expect(warn.mock.calls).toEqual([['Webhooks wait: away'], ['Webhooks wait: away']]);
     warn.mockRestore();
   });
 

@@ -1,6 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable, Logger } from '@nestjs/common';
-import { Clock } from '#kernel';
+import { BackgroundWork, Clock } from '#kernel';
 import { judge, type Attempt, type RetryBounds } from '../domain/delivery.js';
 import {
   DeliveryRepository,
@@ -16,7 +15,6 @@ import { WebhookLine, type LaneWork } from './webhook-line.js';
 const CONCURRENCY = 8;
 /** Lanes claimed together: what waits here waits for no further look at the database. */
 const LANES_A_CLAIM = 32;
-const RETRY_MS = 200;
 const SWEEP_EVERY_MS = 10_000;
 
 /** How webhooks are served. */
@@ -55,15 +53,13 @@ interface Claim {
 @Injectable()
 export class WebhookDispatcher {
   private readonly logger = new Logger('Webhooks');
+  private readonly work = new BackgroundWork((problem) => this.logger.warn(`Webhooks wait: ${problem}`));
   private readonly lines = new Map<string, WebhookLine>();
   private readonly claims = new Map<string, Claim>();
   private readonly news = new Map<string, WebhookNews>();
-  private readonly stopping = new AbortController();
   private readonly counts = { delivered: 0, failed: 0, dead: 0 };
   private pending = 0;
   private sweepDue = 0;
-  /** Told once, not every second, until queues can be looked at again. */
-  private lastProblem = '';
 
   constructor(
     private readonly directory: WebhookDirectory,
@@ -85,7 +81,7 @@ export class WebhookDispatcher {
 
   /** Something was queued for these webhooks. */
   wake(webhookIds: Iterable<string>): void {
-    if (this.stopping.signal.aborted) return;
+    if (this.work.isStopping) return;
     for (const webhookId of webhookIds) {
       if (!this.directory.find(webhookId)) continue;
       let line = this.lines.get(webhookId);
@@ -99,24 +95,24 @@ export class WebhookDispatcher {
 
   /** What is due from time to time: claims are kept, retries begun, queues kept within their bounds. Never rejects. */
   async tidy(): Promise<void> {
-    await this.quietly(() => this.renew());
-    await this.quietly(() => this.directory.refresh());
-    await this.quietly(() => this.tell());
-    await this.quietly(() => this.look());
+    await this.work.attempt(() => this.renew());
+    await this.work.attempt(() => this.directory.refresh());
+    await this.work.attempt(() => this.tell());
+    await this.work.attempt(() => this.look());
     for (const [webhookId, line] of this.lines)
       if (line.isIdle && !this.directory.find(webhookId)) this.lines.delete(webhookId);
     if (performance.now() < this.sweepDue) return;
     this.sweepDue = performance.now() + SWEEP_EVERY_MS;
-    await this.quietly(async () => {
+    await this.work.attempt(async () => {
       this.counts.dead += await this.deliveries.sweep(this.bounds.keeping);
     });
   }
 
   /** Begins nothing more, and resolves when nothing is being sent. */
   async drain(): Promise<void> {
-    this.stopping.abort();
+    this.work.stop();
     await Promise.all([...this.lines.values()].map((line) => line.close()));
-    await this.quietly(() => this.tell());
+    await this.work.attempt(() => this.tell());
     this.sender.close();
   }
 
@@ -146,7 +142,7 @@ export class WebhookDispatcher {
       if (count > maxPending) this.counts.dead += await this.deliveries.giveUpOldest(webhookId, maxPending);
     }
     this.wake(backlogs.keys());
-    this.lastProblem = '';
+    this.work.wentWell();
   }
 
   private async claim(webhookId: string): Promise<readonly LaneWork[]> {
@@ -156,7 +152,7 @@ export class WebhookDispatcher {
       open: new Set(),
     };
     const lanes = new Map<string, ClaimedDelivery[]>();
-    await this.quietly(async () => {
+    await this.work.attempt(async () => {
       for (const delivery of await this.deliveries.claim(claim.id, webhookId, LANES_A_CLAIM)) {
         claim.open.add(delivery.id);
         const lane = lanes.get(delivery.lane);
@@ -167,7 +163,7 @@ export class WebhookDispatcher {
     if (lanes.size === 0) return [];
     this.claims.set(claim.id, claim);
     return [...lanes.values()].map((lane) => async () => {
-      await this.quietly(() => this.sendLane(webhookId, claim, lane));
+      await this.work.attempt(() => this.sendLane(webhookId, claim, lane));
       for (const { id } of lane) claim.open.delete(id);
       if (claim.open.size === 0) this.claims.delete(claim.id);
     });
@@ -178,7 +174,7 @@ export class WebhookDispatcher {
       const active = this.directory.find(webhookId);
       // Whoever stood still for so long may not be the only one to send it any more.
       const isOurs = performance.now() + this.bounds.timeoutMs < claim.lapsesAt;
-      if (!active || !isOurs || this.stopping.signal.aborted) {
+      if (!active || !isOurs || this.work.isStopping) {
         await this.deliveries.release(claim.id, idsOf(lane.slice(index)));
         return;
       }
@@ -215,19 +211,19 @@ export class WebhookDispatcher {
     if (failure !== null) this.counts.failed += 1;
     if (verdict.state === 'pending') {
       const { delayMs } = verdict;
-      await this.insist(() =>
+      await this.work.insist(() =>
         this.deliveries.postpone(claim.id, delivery.id, delayMs, attempt.status, failure ?? 'http_error'),
       );
       return false;
     }
     const { state } = verdict;
-    const held = await this.insist(() =>
+    const held = await this.work.insist(() =>
       this.deliveries.finish(claim.id, delivery.id, state, attempt.status, failure),
     );
     if (held) this.counts[state] += 1;
     if (verdict.state === 'delivered' || !verdict.disables) return true;
-    await this.insist(() => this.webhooks.disable(webhookId, 'gone'));
-    await this.insist(() => this.directory.refresh());
+    await this.work.insist(() => this.webhooks.disable(webhookId, 'gone'));
+    await this.work.insist(() => this.directory.refresh());
     return false;
   }
 
@@ -241,41 +237,8 @@ export class WebhookDispatcher {
         : { ...known, lastFailure: { at, status: attempt.status, code: attempt.failure } },
     );
   }
-
-  /** Repeats work while the database is away: what is not recorded is sent again. Not once the service is to stop. */
-  private async insist<T>(work: () => Promise<T>): Promise<T> {
-    for (;;) {
-      try {
-        return await work();
-      } catch (error) {
-        if (this.stopping.signal.aborted) throw error;
-        this.complain(error);
-      }
-      await sleep(RETRY_MS, undefined, { signal: this.stopping.signal }).catch(() => undefined);
-    }
-  }
-
-  private async quietly(work: () => Promise<void>): Promise<void> {
-    try {
-      await work();
-    } catch (error) {
-      this.complain(error);
-    }
-  }
-
-  private complain(error: unknown): void {
-    const problem = problemOf(error);
-    if (problem !== this.lastProblem) this.logger.warn(`Webhooks wait: ${problem}`);
-    this.lastProblem = problem;
-  }
 }
 
 function idsOf(deliveries: readonly ClaimedDelivery[]): readonly number[] {
   return deliveries.map(({ id }) => id);
-}
-
-/** For the log: what has a code is the database's, whose messages may quote what was to be stored. */
-function problemOf(error: unknown): string {
-  if (!(error instanceof Error)) return 'unknown error';
-  return 'code' in error && typeof error.code === 'string' ? error.code : error.name;
 }

@@ -1,29 +1,7 @@
-import { DEFAULT_TENANT, DomainError, type DomainEvent, type EventType } from '#kernel';
+import { DEFAULT_TENANT, DomainError, type DomainEvent } from '#kernel';
 
 /** Webhooks of one tenant, at most: each event is held against all of them. */
 export const MAX_WEBHOOKS = 200;
-
-// A new type of event does not compile until it stands here, too.
-const TYPES: Readonly<Record<EventType, true>> = {
-  'device.data.received': true,
-  'device.connected': true,
-  'device.disconnected': true,
-  'device.registered': true,
-  'device.updated': true,
-  'device.decommissioned': true,
-  'device.battery.low': true,
-  'command.queued': true,
-  'command.sent': true,
-  'command.acknowledged': true,
-  'command.completed': true,
-  'command.failed': true,
-  'command.expired': true,
-  'command.cancelled': true,
-  'message.rejected': true,
-};
-
-/** Every type of event there is. */
-export const EVENT_TYPES = Object.keys(TYPES) as readonly EventType[];
 
 /** What a webhook is told of, as its owner wrote it: a list that is null does not narrow it. */
 export interface WebhookFilter {

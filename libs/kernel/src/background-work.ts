@@ -1,0 +1,68 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const RETRY_MS = 200;
+
+/**
+ * Work that nobody waits for, and whose failures therefore nobody is told but the log: each problem once, until something
+ * has gone well.
+ */
+export class BackgroundWork {
+  private readonly stopping = new AbortController();
+  private lastProblem = '';
+
+  /** @param complain hears of a problem that is not the last one again; in words that quote nothing of what is stored. */
+  constructor(private readonly complain: (problem: string) => void) {}
+
+  /** True once nothing is to be begun any more. */
+  get isStopping(): boolean {
+    return this.stopping.signal.aborted;
+  }
+
+  /** What is insisted on is tried no more, and fails. */
+  stop(): void {
+    this.stopping.abort();
+  }
+
+  /** The next problem is a new one. */
+  wentWell(): void {
+    this.lastProblem = '';
+  }
+
+  /**
+   * Repeats work every 200 ms until it succeeds.
+   * @throws what it said last, once there is to be no more.
+   */
+  async insist<T>(work: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        if (this.isStopping) throw error;
+        this.tell(error);
+      }
+      await sleep(RETRY_MS, undefined, { signal: this.stopping.signal }).catch(() => undefined);
+    }
+  }
+
+  /** Tries work once. Never rejects. */
+  async attempt(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.tell(error);
+    }
+  }
+
+  private tell(error: unknown): void {
+    const problem = problemOf(error);
+    if (problem !== this.lastProblem) this.complain(problem);
+    this.lastProblem = problem;
+  }
+}
+
+/** A code is the database's or the network's, whose messages may quote what was to be stored; so may those of the language. */
+function problemOf(error: unknown): string {
+  if (!(error instanceof Error)) return 'unknown error';
+  if ('code' in error && typeof error.code === 'string') return error.code;
+  return error.name === 'Error' ? error.message : error.name;
+}
