@@ -53,8 +53,8 @@ function stage(hooks: readonly Webhook[]) {
   } as unknown as WebhookDispatcher;
   const directory = new WebhookDirectory(webhooks);
   const bus = new EventBus(() => undefined);
-  new WebhookOutbox(directory, deliveries, dispatcher, bus);
-  return { directory, bus, begun, ends, woken };
+  const outbox = new WebhookOutbox(directory, deliveries, dispatcher, bus);
+  return { outbox, directory, bus, begun, ends, woken };
 }
 
 const turns = async (): Promise<void> => {
@@ -83,18 +83,29 @@ describe('events and the queues of webhooks', () => {
     expect(woken).toEqual([['hook']]);
   });
 
-  it('say so when they could not be committed, and take what comes after', async () => {
+  it('are not overtaken by what comes after, when they could not be committed at once', async () => {
     const { directory, bus, begun, ends } = stage([HOOK]);
     await directory.refresh();
-    const told = bus.publish([event('1')]);
-    const next = bus.publish([event('2')]);
+    const told = Promise.all([bus.publish([event('1')]), bus.publish([event('2')])]);
     await turns();
     ends[0]?.reject(new Error('no database'));
-    await expect(told).rejects.toThrow('no database');
-    await turns();
+    while (begun.length < 2) await new Promise((resolve) => setImmediate(resolve));
     ends[1]?.resolve();
-    await next;
-    expect(begun).toEqual([['1'], ['2']]);
+    await turns();
+    ends[2]?.resolve();
+    await told;
+    expect(begun).toEqual([['1'], ['1'], ['2']]);
+  });
+
+  it('are given up when the service is to stop and the database is away: whoever tells of them hears of it', async () => {
+    const { directory, bus, begun, ends, outbox } = stage([HOOK]);
+    await directory.refresh();
+    const told = bus.publish([event('1')]);
+    await turns();
+    outbox.beforeApplicationShutdown();
+    ends[0]?.reject(new Error('no database'));
+    await expect(told).rejects.toThrow('no database');
+    expect(begun).toEqual([['1']]);
   });
 
   it('keep the order in which they were told, before the webhooks are known and after', async () => {

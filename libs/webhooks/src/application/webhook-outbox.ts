@@ -1,15 +1,18 @@
-import { Injectable } from '@nestjs/common';
-import { EventBus, type DomainEvent } from '#kernel';
+import { Injectable, Logger, type BeforeApplicationShutdown } from '@nestjs/common';
+import { BackgroundWork, EventBus, type DomainEvent } from '#kernel';
 import { DeliveryRepository, type NewDelivery } from '../ports/delivery.repository.js';
 import { WebhookDirectory } from './webhook-directory.js';
 import { WebhookDispatcher } from './webhook-dispatcher.js';
 
 /**
  * Puts events into the queues of the webhooks that want them. Whoever tells of events waits for no receiver, only until they
- * are committed; and not at all for events that no webhook wants.
+ * are committed; and not at all for events that no webhook wants. While the database is away, everybody waits: what comes
+ * later must not be queued before.
  */
 @Injectable()
-export class WebhookOutbox {
+export class WebhookOutbox implements BeforeApplicationShutdown {
+  private readonly logger = new Logger('Webhooks');
+  private readonly work = new BackgroundWork((problem) => this.logger.warn(`Events wait: ${problem}`));
   private storing: Promise<void> = Promise.resolve();
 
   constructor(
@@ -19,6 +22,11 @@ export class WebhookOutbox {
     bus: EventBus,
   ) {
     bus.subscribe({ name: 'webhooks', handle: (events) => this.take(events) });
+  }
+
+  /** What is not committed yet is not going to be: it is for those who tell of it to know. */
+  beforeApplicationShutdown(): void {
+    this.work.stop();
   }
 
   private take(events: readonly DomainEvent[]): void | Promise<void> {
@@ -34,7 +42,7 @@ export class WebhookOutbox {
 
   /** The queue's order is the order in which events are told: two batches under way must not overtake each other. */
   private inTurn(work: () => Promise<void>): Promise<void> {
-    const done = this.storing.then(work);
+    const done = this.storing.then(() => this.work.insist(work)).then(() => this.work.wentWell());
     this.storing = done.catch(() => undefined);
     return done;
   }
