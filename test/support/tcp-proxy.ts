@@ -41,8 +41,8 @@ export class TcpProxy {
         socket.on('error', () => undefined);
         socket.on('close', () => {
           this.sockets.delete(socket);
-          // A connection that has fallen silent does not even tell of its end.
-          if (!this.silent) peer.destroy();
+          // A connection that has fallen silent does not even tell of its end; on a slow one, what came before is under way.
+          if (!this.silent) setTimeout(() => peer.destroy(), 2 * this.delay);
         });
         socket.pipe(this.slowly()).pipe(peer);
       }

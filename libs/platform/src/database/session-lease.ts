@@ -50,6 +50,16 @@ export class SessionLease {
     return this.state === 'elsewhere';
   }
 
+  /** It is held, as far as is known; the connection that holds it has not ended. */
+  get isHeld(): boolean {
+    return this.state === 'held';
+  }
+
+  /** Others can get it. */
+  get isShared(): boolean {
+    return this.url !== null;
+  }
+
   /** @param onChange hears when the lease is got, and when it is found with somebody else. */
   start(onChange: (held: boolean) => void): void {
     const { url } = this;

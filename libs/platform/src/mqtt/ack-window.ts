@@ -21,6 +21,11 @@ export class AckWindow {
   /** @param send writes answers on the connection this window belongs to. */
   constructor(private readonly send: (replies: readonly number[]) => void) {}
 
+  /** Its connection has ended. */
+  get isClosed(): boolean {
+    return this.closed;
+  }
+
   /** Messages taken in and not yet seen through. */
   get size(): number {
     return this.owed.length - this.head;

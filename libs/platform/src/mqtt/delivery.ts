@@ -13,6 +13,11 @@ export interface Delivery {
   readonly duplicate: boolean;
   /** A message the broker had kept, sent because of the subscription rather than just published. */
   readonly retained: boolean;
+  /**
+   * Another replica may have been given it by now, as a repeat: it has the session that this connection has lost, or is about
+   * to. Once true, true for good, unless the lease is confirmed.
+   */
+  readonly mayBeElsewhere: boolean;
   /** MQTT 5: {@link correlationDataOf} reads them; null: there are none. */
   readonly properties?: Buffer | null;
   /** Acknowledges it. Call once what it says is committed, and never before. Calling it again does nothing. */

@@ -46,6 +46,7 @@ describe('Inbox', () => {
       packetId: 1,
       duplicate: false,
       retained: false,
+      mayBeElsewhere: false,
       ack: () => acknowledged.push(name),
     } satisfies Delivery,
     receivedAt: RECEIVED,

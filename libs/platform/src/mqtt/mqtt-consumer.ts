@@ -101,6 +101,16 @@ export class MqttConsumer {
     };
   }
 
+  /** Other replicas can have the session, too. */
+  get mayHaveSuccessor(): boolean {
+    return this.lease.isShared;
+  }
+
+  /** The session is this replica's, as far as it knows. */
+  get isHolder(): boolean {
+    return this.lease.isHeld;
+  }
+
   /** Calls back each time the connection stands and every subscription is granted. */
   onSubscribed(listener: () => void): void {
     this.subscribedListeners.push(listener);

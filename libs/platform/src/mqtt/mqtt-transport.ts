@@ -32,6 +32,7 @@ class TakenDelivery implements Delivery {
     private readonly owed: Owed,
     private readonly window: AckWindow,
     private readonly gate: IntakeGate,
+    private readonly consumer: MqttConsumer,
   ) {
     this.topic = publish.topic;
     this.payload = publish.payload;
@@ -40,6 +41,10 @@ class TakenDelivery implements Delivery {
     this.retained = publish.retained;
     this.properties = publish.properties;
     gate.enter(this.payload.length);
+  }
+
+  get mayBeElsewhere(): boolean {
+    return this.consumer.mayHaveSuccessor && (this.window.isClosed || !this.consumer.isHolder);
   }
 
   ack(): void {
@@ -172,7 +177,7 @@ export class MqttTransport extends Server implements CustomTransportStrategy {
     }
     const { channel, deviceId } = this.route(publish.topic);
     const owed = this.window.take(reply, Date.now());
-    const delivery = new TakenDelivery(publish, deviceId, owed, this.window, this.gate);
+    const delivery = new TakenDelivery(publish, deviceId, owed, this.window, this.gate, this.consumer);
     const waiting = this.arrived.get(channel);
     if (waiting) waiting.push(delivery);
     else this.arrived.set(channel, [delivery]);

@@ -53,6 +53,10 @@ class DataMessage implements InboxItem, IncomingMessage {
     return (this.date ??= this.before?.receiptDate ?? this.dates.next(this.deviceId, this.receivedAt));
   }
 
+  get mayBeElsewhere(): boolean {
+    return this.delivery.mayBeElsewhere;
+  }
+
   get namedDevice(): string | null {
     return isDeviceId(this.deviceId) ? this.deviceId : null;
   }

@@ -3,6 +3,7 @@ import { MicroDate, type Transaction } from '#kernel';
 import { clientOf, Config, Database } from '#platform';
 import {
   HANDOVER_MS,
+  LATE_READ_MS,
   ReceiptLedger,
   ReceivedElsewhere,
   type NewReceipt,
@@ -59,7 +60,9 @@ export class PgReceiptLedger extends ReceiptLedger {
              FROM unnest($2::integer[], $3::bytea[], $4::timestamptz[]) AS new (packet_id, digest, received_at)
              ON CONFLICT (client_id, packet_id) DO UPDATE SET digest = excluded.digest, received_at = excluded.received_at
              WHERE known.digest <> excluded.digest
-                OR (known.received_at NOT BETWEEN excluded.received_at AND excluded.received_at + $6::interval
+                OR (known.received_at NOT BETWEEN excluded.received_at
+                      - CASE WHEN known.packet_id = ANY ($7::integer[]) THEN $8::interval ELSE '0' END
+                      AND excluded.received_at + $6::interval
                     AND known.packet_id <> ALL ($5::integer[]))`,
       values: [
         this.clientId,
@@ -68,6 +71,8 @@ export class PgReceiptLedger extends ReceiptLedger {
         newest.map((receipt) => receipt.receivedAt.toISOString()),
         newest.filter((receipt) => receipt.duplicate).map((receipt) => receipt.packetId),
         `${HANDOVER_MS} milliseconds`,
+        newest.filter((receipt) => receipt.mayBeElsewhere).map((receipt) => receipt.packetId),
+        `${LATE_READ_MS} milliseconds`,
       ],
     });
     if (rowCount !== newest.length) throw new ReceivedElsewhere();

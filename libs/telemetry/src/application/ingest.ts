@@ -13,6 +13,7 @@ import { DeviceRegistry, isDeviceId, requireActive, type DeviceIdentity } from '
 import { ReadingRepository, type Reading, type Waveform } from '#readings';
 import {
   HANDOVER_MS,
+  LATE_READ_MS,
   ReceiptLedger,
   ReceivedElsewhere,
   type NewReceipt,
@@ -35,6 +36,8 @@ export interface IncomingMessage {
   readonly packetId: number | null;
   /** The broker may have delivered it before. */
   readonly duplicate: boolean;
+  /** Another replica may have been given it as well by now. */
+  readonly mayBeElsewhere: boolean;
   /** The broker had kept it, for how long nobody knows. */
   readonly retained: boolean;
   readonly receivedAt: Date;
@@ -260,20 +263,28 @@ export class Ingest {
 
 /** When the message was first received, by what is known of earlier deliveries; notes it if this is the first. */
 function firstReceipt(message: IncomingMessage, earlier: ReadonlyMap<number, Receipt>, into: Decoded): Date {
-  const { packetId, receivedAt, receiptDate, duplicate } = message;
+  const { packetId, receivedAt, receiptDate, duplicate, mayBeElsewhere } = message;
   if (packetId === null || message.retained) return receiptDate;
   const digest = message.id(null);
   const first = earlier.get(packetId);
-  // Received later than this first delivery: given to another replica as well.
-  if (first?.digest === digest && (duplicate || isHandedOver(first.receivedAt, receivedAt)))
+  // Received about when this first delivery was: given to another replica as well.
+  if (first?.digest === digest && (duplicate || isHandedOver(first.receivedAt, receivedAt, mayBeElsewhere)))
     return first.receivedAt;
-  into.receipts.push({ packetId, digest, receivedAt: receiptDate, duplicate });
+  into.receipts.push({
+    packetId,
+    digest,
+    receivedAt: receiptDate,
+    duplicate,
+    get mayBeElsewhere() {
+      return message.mayBeElsewhere;
+    },
+  });
   return receiptDate;
 }
 
-function isHandedOver(first: Date, receivedAt: Date): boolean {
+function isHandedOver(first: Date, receivedAt: Date, mayBeElsewhere: boolean): boolean {
   const later = first.getTime() - receivedAt.getTime();
-  return later >= 0 && later <= HANDOVER_MS;
+  return later >= (mayBeElsewhere ? -LATE_READ_MS : 0) && later <= HANDOVER_MS;
 }
 
 /** @throws MessageRejected invalid_payload for a retained message without a date: it may have been measured at any time. */

@@ -12,6 +12,8 @@ export interface Receipt {
 export interface NewReceipt extends Receipt {
   /** The broker may have delivered it before. */
   readonly duplicate: boolean;
+  /** Another replica may have been given the message as well; asked for when the receipt is noted, for it can change. */
+  readonly mayBeElsewhere: boolean;
 }
 
 /**
@@ -19,6 +21,11 @@ export interface NewReceipt extends Receipt {
  * a clock since corrected, and of another message.
  */
 export const HANDOVER_MS = 10 * 60_000;
+/**
+ * How much earlier another replica may have received it: what the broker had sent to the one before is read there later
+ * than the repeat by its successor, where the way is long or the process busy.
+ */
+export const LATE_READ_MS = 10_000;
 
 /** Another replica, which had the session before or has it by now, has noted the same message meanwhile. */
 export class ReceivedElsewhere extends Error {
