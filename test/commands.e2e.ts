@@ -92,6 +92,26 @@ describe.each(brokersHere())('commands by way of %s', (kind) => {
     watcher.end();
   });
 
+  it('takes an answer whose error is long, or no text', async () => {
+    for (const [error, kept] of [
+      ['x'.repeat(1_500), 'x'.repeat(1_000)],
+      [{ code: 7 }, '{"code":7}'],
+    ]) {
+      const { body } = await service.post('/devices/pump_1/command', { command: 'identify' });
+      await respond('pump_1', { command_id: body.command_id, status: 'failed', error });
+      await until('it to have failed', async () => (await statusOf('pump_1', body.command_id)) === 'failed');
+      const ledger = await service.read(`/devices/pump_1/commands/${body.command_id}`);
+      expect(ledger.body.error).toBe(kept);
+    }
+  });
+
+  it('takes null for what is not given', async () => {
+    const order = { command: 'identify', parameters: null, expires_in: null };
+    const { status, body } = await service.post('/devices/pump_1/command', order);
+    expect({ status, parameters: body.parameters }).toEqual({ status: 202, parameters: {} });
+    expect(Date.parse(body.expires_at) - Date.parse(body.created_at)).toBe(3_600_000);
+  });
+
   if (kind === 'mosquitto 5')
     it('takes an answer that names its command by its correlation data alone', async () => {
       const { body } = await service.post('/devices/pump_1/command', { command: 'sync_time' });
