@@ -93,11 +93,13 @@ describe.each(brokersHere())('commands by way of %s', (kind) => {
   });
 
   it('takes an answer whose error is long, or no text', async () => {
+    await online('pump_1');
     for (const [error, kept] of [
       ['x'.repeat(1_500), 'x'.repeat(1_000)],
       [{ code: 7 }, '{"code":7}'],
     ]) {
       const { body } = await service.post('/devices/pump_1/command', { command: 'identify' });
+      await until('it to be sent', async () => (await statusOf('pump_1', body.command_id)) === 'sent');
       await respond('pump_1', { command_id: body.command_id, status: 'failed', error });
       await until('it to have failed', async () => (await statusOf('pump_1', body.command_id)) === 'failed');
       const ledger = await service.read(`/devices/pump_1/commands/${body.command_id}`);

@@ -171,5 +171,9 @@ describe('a command that reached nobody, of a device that nobody has heard of si
     ledger.queued.push('a3');
     await tidy();
     expect(sender.tries).toBe(2);
+    // As one that is kept back for the first time.
+    await jest.advanceTimersByTimeAsync(1_000);
+    await tidy();
+    expect(sender.tries).toBe(3);
   });
 });
