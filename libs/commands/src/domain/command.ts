@@ -1,7 +1,7 @@
 import { DomainError, type DomainEvent, type EventType, type Ownership } from '#kernel';
 
 /**
- * queued: the device is offline or the broker away. sent: the broker took it, which says nothing of the device.
+ * queued: the device is offline, or the broker away or without knowledge of the device. sent: the broker took it, which says nothing of the device.
  * acknowledged, completed, failed: the device said so; failed, too, what the broker will not take. expired, cancelled: it is no longer wanted.
  */
 export const COMMAND_STATUSES = [
