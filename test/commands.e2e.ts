@@ -19,7 +19,7 @@ describe.each(brokersHere())('commands by way of %s', (kind) => {
       received.push({ topic, body: JSON.parse(payload.toString('utf8')) as Record<string, unknown>, packet }),
     );
     await device.subscribeAsync('devices/+/commands', { qos: 1 });
-    for (const id of ['pump_1', 'pump_2']) await service.register(id, 'pulse_oximeter');
+    for (const id of ['pump_1', 'pump_2', 'pump_3']) await service.register(id, 'pulse_oximeter');
   });
   afterAll(async () => {
     await device.endAsync();
@@ -90,6 +90,28 @@ describe.each(brokersHere())('commands by way of %s', (kind) => {
     const told = watcher.messages.filter(({ data }) => data['command_id'] === id).map(({ event }) => event);
     expect(told).toEqual(['command.queued', 'command.sent', 'command.acknowledged', 'command.completed']);
     watcher.end();
+  });
+
+  it('takes an answer whose error is long, or no text', async () => {
+    await online('pump_3');
+    for (const [error, kept] of [
+      ['x'.repeat(1_500), 'x'.repeat(1_000)],
+      [{ code: 7 }, '{"code":7}'],
+    ]) {
+      const { body } = await service.post('/devices/pump_3/command', { command: 'identify' });
+      await until('it to be sent', async () => (await statusOf('pump_3', body.command_id)) === 'sent');
+      await respond('pump_3', { command_id: body.command_id, status: 'failed', error });
+      await until('it to have failed', async () => (await statusOf('pump_3', body.command_id)) === 'failed');
+      const ledger = await service.read(`/devices/pump_3/commands/${body.command_id}`);
+      expect(ledger.body.error).toBe(kept);
+    }
+  });
+
+  it('takes null for what is not given', async () => {
+    const order = { command: 'identify', parameters: null, expires_in: null };
+    const { status, body } = await service.post('/devices/pump_3/command', order);
+    expect({ status, parameters: body.parameters }).toEqual({ status: 202, parameters: {} });
+    expect(Date.parse(body.expires_at) - Date.parse(body.created_at)).toBe(3_600_000);
   });
 
   if (kind === 'mosquitto 5')

@@ -115,6 +115,7 @@ export class CommandResponsesMqtt {
       }
       return current === command ? null : { command: current, entered };
     });
+    this.dispatcher.heardOf(reports.map(({ item }) => item.delivery.deviceId));
     this.dispatcher.serveSoon(roomMade);
     return changes;
   }

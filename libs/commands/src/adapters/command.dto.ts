@@ -96,7 +96,8 @@ export class CommandView {
 
   @ApiProperty({
     description:
-      'Times it was taken up to be handed to the broker; more than 1 when it was not known whether the broker had it',
+      'Times it was taken up to be handed to the broker, without those when it reached nobody; more than 1 when it was ' +
+      'not known whether the broker had it',
   })
   attempts!: number;
 

@@ -63,8 +63,8 @@ export class CommandsController {
     @Headers(IDEMPOTENCY_KEY.toLowerCase()) key: string | undefined,
     @Caller() caller: Principal,
   ): Promise<CommandView> {
-    const expiresIn =
-      body.expires_in === undefined ? this.config.commandExpiresAfter : parseDuration(body.expires_in);
+    const given = body.expires_in ?? null;
+    const expiresIn = given === null ? this.config.commandExpiresAfter : parseDuration(given);
     if (expiresIn === null) {
       const message = 'must be a duration such as 30s, 10m or 1h, at most 36525d';
       throw validationFailed([{ field: 'expires_in', message }]);

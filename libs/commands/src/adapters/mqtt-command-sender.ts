@@ -35,6 +35,10 @@ export class MqttCommandSender extends CommandSender {
     return this.publisher.status.connected;
   }
 
+  get tellsUnheard(): boolean {
+    return this.publisher.tellsUnheard;
+  }
+
   onAvailable(listener: () => void): void {
     this.publisher.onConnected(listener);
   }

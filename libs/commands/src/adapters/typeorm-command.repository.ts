@@ -79,6 +79,9 @@ const RENEW = `
   UPDATE device_commands SET claimed_until = now() + ${LEASE} WHERE claimed_by = ANY ($1::uuid[]) AND status = 'queued'`;
 const RELEASE = `
   UPDATE device_commands SET claimed_by = NULL, claimed_until = NULL WHERE claimed_by = $1 AND status = 'queued'`;
+const PUT_BACK = `
+  UPDATE device_commands SET claimed_by = NULL, claimed_until = NULL, attempts = attempts - 1
+  WHERE command_id = ANY ($2::uuid[]) AND claimed_by = $1 AND status = 'queued'`;
 
 const TO_SERVE = `
   SELECT DISTINCT c.device_id FROM device_commands c JOIN medical_devices d USING (device_id)
@@ -287,6 +290,10 @@ export class TypeormCommandRepository extends CommandRepository {
 
   async renew(claims: readonly string[]): Promise<void> {
     await this.database.query(RENEW, [claims]);
+  }
+
+  async putBack(claim: string, commandIds: readonly string[]): Promise<void> {
+    await this.database.query(PUT_BACK, [claim, commandIds]);
   }
 
   async release(claim: string): Promise<void> {

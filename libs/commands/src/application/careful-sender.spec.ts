@@ -10,6 +10,7 @@ const UNSENT: Sending = { kind: 'unsent' };
 /** A broker that ends the connection over some commands; then there is none until {@link connect}. */
 class FakeSender extends CommandSender {
   readonly available = true;
+  readonly tellsUnheard = false;
   readonly sent: string[][] = [];
   poison = new Set<string>();
   /** How long it takes to end the connection. */

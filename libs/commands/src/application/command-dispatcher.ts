@@ -1,5 +1,6 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { BackgroundWork, Clock, EventBus } from '#kernel';
+import { DeviceRegistry } from '#devices';
 import { cancelled, expired, sent, undeliverable, type Command, type Step } from '../domain/command.js';
 import {
   CLAIM_LEASE_MS,
@@ -8,8 +9,10 @@ import {
   type NewCommand,
 } from '../ports/command.repository.js';
 import { CommandSender, type Sending } from '../ports/command-sender.js';
+import { AttentiveSender } from './attentive-sender.js';
 import { CarefulSender } from './careful-sender.js';
 import { CommandHerald, type Owners } from './command-herald.js';
+import { KeptBack } from './kept-back.js';
 import { ServingLine } from './serving-line.js';
 
 /** Devices served together: each may get as many commands as may be in flight. */
@@ -36,6 +39,9 @@ export interface EnteredOrder {
  * A command is taken up by a claim in the ledger, published, and recorded as sent; no lock is held while the broker
  * answers. Whoever dies in between leaves a claim that lapses, and the command goes out again under its own id: the ledger
  * does not know whether the broker has it.
+ *
+ * What reached nobody, because the broker may have lost the device, stays queued ({@link AttentiveSender}). It goes out when
+ * the device is heard of, and is tried from time to time for one that listens and says nothing ({@link KeptBack}).
  */
 @Injectable()
 export class CommandDispatcher {
@@ -43,6 +49,10 @@ export class CommandDispatcher {
   private readonly work = new BackgroundWork((problem) => this.logger.warn(`Commands wait: ${problem}`));
   private readonly line: ServingLine;
   private readonly careful: CarefulSender;
+  private readonly attentive: AttentiveSender;
+  private readonly keptBack = new KeptBack();
+  /** Since when the way to the broker has been open. */
+  private availableSince: Date;
   /** What this process is at. */
   private readonly claims = new Set<string>();
   private sweepDue = 0;
@@ -53,15 +63,28 @@ export class CommandDispatcher {
     private readonly commands: CommandRepository,
     private readonly sender: CommandSender,
     private readonly herald: CommandHerald,
+    private readonly devices: DeviceRegistry,
     private readonly clock: Clock,
     bus: EventBus,
   ) {
+    this.availableSince = clock.now();
     this.careful = new CarefulSender(sender);
+    this.attentive = new AttentiveSender(this.careful, sender, (deviceIds) =>
+      this.work.insist(() => devices.heardSince(deviceIds, this.availableSince)),
+    );
     this.line = new ServingLine(DEVICES_A_ROUND, ROUNDS, (deviceIds) => this.serveTogether(deviceIds));
     bus.subscribe({
       name: 'commands',
       types: ['device.connected'],
       handle: (events) => void this.serve(events.flatMap(({ deviceId }) => deviceId ?? [])),
+    });
+    bus.subscribe({
+      name: 'commands-kept-back',
+      types: ['device.data.received'],
+      handle: (events) => {
+        if (this.keptBack.size === 0) return;
+        this.heardOf(events.flatMap(({ deviceId, late }) => (late ? [] : (deviceId ?? []))));
+      },
     });
     bus.subscribe({
       name: 'commands-undeliverable',
@@ -71,7 +94,11 @@ export class CommandDispatcher {
           void this.cancelUndeliverable();
       },
     });
-    sender.onAvailable(() => void this.sweep());
+    sender.onAvailable(() => {
+      this.availableSince = clock.now();
+      this.keptBack.clear();
+      void this.sweep();
+    });
   }
 
   /**
@@ -105,9 +132,18 @@ export class CommandDispatcher {
     if (this.sender.available) await this.line.add(deviceIds);
   }
 
-  /** As {@link serve}, a moment later and together with others: for devices that may have more queued, or room for it. */
+  /** Devices have said something: what was kept back for them may reach them now. */
+  heardOf(deviceIds: Iterable<string>): void {
+    const waiting = new Set([...deviceIds].filter((deviceId) => this.keptBack.has(deviceId)));
+    if (waiting.size > 0) void this.serve(waiting);
+  }
+
+  /**
+   * As {@link serve}, a moment later and together with others: for devices that may have more queued, or room for it. Those
+   * for which something is kept back have their own time.
+   */
   serveSoon(deviceIds: Iterable<string>): void {
-    for (const deviceId of deviceIds) this.soon.add(deviceId);
+    for (const deviceId of deviceIds) if (!this.keptBack.has(deviceId)) this.soon.add(deviceId);
     if (this.soon.size === 0 || this.soonTimer) return;
     this.soonTimer = setTimeout(() => {
       this.soonTimer = undefined;
@@ -124,6 +160,7 @@ export class CommandDispatcher {
     );
     await this.expire();
     await this.forgetSuspects();
+    await this.tryKeptBack();
     await this.work.attempt(() => this.herald.withdrawTold());
     // Not waited for: a broker that has fallen silent may take long to be told.
     if (this.sender.available) void this.work.attempt(() => this.herald.catchUp());
@@ -146,7 +183,18 @@ export class CommandDispatcher {
   private async sweep(): Promise<void> {
     await this.work.attempt(async () => {
       if (!this.sender.available) return;
-      void this.serve(await this.commands.devicesToServe(this.clock.now()));
+      const deviceIds = await this.commands.devicesToServe(this.clock.now());
+      void this.serve(deviceIds.filter((deviceId) => !this.keptBack.has(deviceId)));
+    });
+  }
+
+  /** Tries again what is due, and devices that were heard of, by whichever replica and in whatever they said. */
+  private async tryKeptBack(): Promise<void> {
+    const { keptBack } = this;
+    if (keptBack.size === 0 || !this.sender.available) return;
+    await this.work.attempt(async () => {
+      const heard = await this.devices.heardSince(keptBack.deviceIds, this.availableSince);
+      void this.serve(new Set([...heard, ...keptBack.due(performance.now())]));
     });
   }
 
@@ -177,6 +225,8 @@ export class CommandDispatcher {
       const lapses = performance.now() + CLAIM_LEASE_MS;
       const now = this.clock.now();
       const commands = await this.commands.claim(claim, deviceIds, now);
+      const served = new Set(commands.map(({ deviceId }) => deviceId));
+      for (const deviceId of deviceIds) if (!served.has(deviceId)) this.keptBack.forget(deviceId);
       // Whoever stood still for so long is no longer the one to send them.
       if (commands.length === 0 || performance.now() >= lapses) return;
       await this.send(claim, commands);
@@ -200,9 +250,10 @@ export class CommandDispatcher {
   ): Promise<readonly Change[]> {
     this.claims.add(claim);
     try {
-      const sendings = await this.careful.send(commands, () => this.clock.now());
+      const sendings = await this.attentive.send(commands, () => this.clock.now());
       const changes = await this.record(claim, commands, sendings);
       this.herald.announce(changes, owners);
+      await this.keepBack(claim, commands, sendings);
       if (sendings.some(({ kind }) => kind === 'unsent' || kind === 'unanswered')) {
         await this.commands.release(claim);
         throw new Error('the broker did not take all of them');
@@ -236,6 +287,27 @@ export class CommandDispatcher {
       this.commands.change({ commandIds: others }, (command) => sent(command, at)),
     );
     return [...settled, ...changed];
+  }
+
+  /** Puts back what reached nobody. */
+  private async keepBack(
+    claim: string,
+    commands: readonly Command[],
+    sendings: readonly Sending[],
+  ): Promise<void> {
+    const unheard = commands.filter((_command, index) => sendings[index]?.kind === 'unheard');
+    for (const [index, { deviceId }] of commands.entries())
+      if (sendings[index]?.kind === 'taken') this.keptBack.forget(deviceId);
+    if (unheard.length === 0) return;
+    await this.work.insist(() =>
+      this.commands.putBack(
+        claim,
+        unheard.map(({ commandId }) => commandId),
+      ),
+    );
+    const now = performance.now();
+    for (const deviceId of new Set(unheard.map((command) => command.deviceId)))
+      this.keptBack.keep(deviceId, now);
   }
 
   private async forgetSuspects(): Promise<void> {

@@ -27,6 +27,30 @@ describe('readCommandResponse', () => {
       { status: 'failed', error: 'x'.repeat(1_000) },
       { status: 'failed', result: null, error: 'x'.repeat(1_000) },
     ],
+    [
+      { status: 'failed', error: 'x'.repeat(1_001) },
+      { status: 'failed', result: null, error: 'x'.repeat(1_000) },
+    ],
+    [
+      { status: 'failed', error: `${'x'.repeat(999)}\u{1F4A7}` },
+      { status: 'failed', result: null, error: 'x'.repeat(999) },
+    ],
+    [
+      { status: 'failed', error: { code: 7, text: 'low' } },
+      { status: 'failed', result: null, error: '{"code":7,"text":"low"}' },
+    ],
+    [
+      { status: 'failed', error: ['E7', null] },
+      { status: 'failed', result: null, error: '["E7",null]' },
+    ],
+    [
+      { status: 'failed', error: 0 },
+      { status: 'failed', result: null, error: '0' },
+    ],
+    [
+      { status: 'failed', error: ['x'.repeat(1_000)] },
+      { status: 'failed', result: null, error: `["${'x'.repeat(998)}` },
+    ],
   ])('reads %j', (payload, response) => {
     expect(readCommandResponse({ command_id: commandId.toUpperCase(), ...payload })).toEqual({
       commandId,
@@ -44,8 +68,6 @@ describe('readCommandResponse', () => {
     [{ status: 'completed', command_id: `${commandId}0` }],
     [{ status: 'completed', command_id: `${commandId}\n` }],
     [{ status: 'completed', command_id: 1 }],
-    [{ status: 'failed', error: { code: 1 } }],
-    [{ status: 'failed', error: 'x'.repeat(1_001) }],
   ])('rejects %j', (payload) => {
     expect(() => readCommandResponse({ command_id: commandId, ...payload })).toThrow(rejected);
   });

@@ -6,6 +6,7 @@ const MAX_ERROR_LENGTH = 1_000;
 
 /**
  * Reads a device's answer (contract, "MQTT": `{command_id, status, result?, error?}`).
+ * Why it failed is the device's to say in its own way: no `error` makes the answer worth less than its status.
  * @param correlation what MQTT 5 says it is an answer to: counts where the payload names no command.
  * @throws MessageRejected invalid_payload
  */
@@ -21,15 +22,19 @@ export function readCommandResponse(
   if (status !== 'acknowledged' && status !== 'completed' && status !== 'failed') {
     throw new MessageRejected('invalid_payload', 'status is none of acknowledged, completed, failed.');
   }
-  if (
-    error !== undefined &&
-    error !== null &&
-    (typeof error !== 'string' || error.length > MAX_ERROR_LENGTH)
-  ) {
-    throw new MessageRejected(
-      'invalid_payload',
-      `error is not a text of up to ${MAX_ERROR_LENGTH} characters.`,
-    );
-  }
-  return { commandId: commandId.toLowerCase(), status, result: result ?? null, error: error ?? null };
+  return {
+    commandId: commandId.toLowerCase(),
+    status,
+    result: result ?? null,
+    error: errorOf(error ?? null),
+  };
+}
+
+/** What is no text is kept as its JSON; and none is kept whole that is too long. */
+function errorOf(error: unknown): string | null {
+  if (error === null) return null;
+  const text = typeof error === 'string' ? error : JSON.stringify(error);
+  const cut = text.slice(0, MAX_ERROR_LENGTH);
+  // Half a character is no text.
+  return text.length > cut.length ? cut.replace(/[\uD800-\uDBFF]$/, '') : cut;
 }

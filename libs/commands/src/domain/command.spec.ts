@@ -131,6 +131,17 @@ describe('a command', () => {
     expect(sent(over, at(61))).toMatchObject({ command: { status: 'expired', sentAt: at(61) }, entered: [] });
   });
 
+  it('was sent no later than it was answered, whichever is recorded first, and by whose clock', () => {
+    const over = after(QUEUED, expired(QUEUED, at(EXPIRY)));
+    const late = answered(over, response('completed'), at(61)).command;
+    expect(after(late, sent(late, at(62)))).toMatchObject({ sentAt: at(61), completedAt: at(61) });
+    expect(after(late, sent(late, at(60)))).toMatchObject({ sentAt: at(60) });
+    const out = after(QUEUED, sent(QUEUED, at(3)));
+    const known = answered(out, response('acknowledged'), at(2)).command;
+    expect(known).toMatchObject({ status: 'acknowledged', sentAt: at(2), acknowledgedAt: at(2) });
+    expect(answered(known, response('completed'), at(1)).command).toMatchObject({ sentAt: at(1) });
+  });
+
   it('keeps the first of several reports', () => {
     const done = answered(after(QUEUED, sent(QUEUED, at(1))), response('completed', 'first'), at(2));
     const again = answered(done.command, response('failed', 'second'), at(3));

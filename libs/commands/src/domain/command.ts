@@ -1,7 +1,7 @@
 import { DomainError, type DomainEvent, type EventType, type Ownership } from '#kernel';
 
 /**
- * queued: the device is offline or the broker away. sent: the broker took it, which says nothing of the device.
+ * queued: the device is offline, or the broker away or without knowledge of the device. sent: the broker took it, which says nothing of the device.
  * acknowledged, completed, failed: the device said so; failed, too, what the broker will not take. expired, cancelled: it is no longer wanted.
  */
 export const COMMAND_STATUSES = [
@@ -91,12 +91,21 @@ function enter(command: Command, status: CommandStatus): Command {
   return { ...command, status, claimedUntil: null };
 }
 
-/** The broker took the command. One that was answered or ended meanwhile keeps its status. Null: that was known. */
+/**
+ * The broker took the command. One that was answered or ended meanwhile keeps its status, and was sent no later than
+ * answered. Null: that was known.
+ */
 export function sent(command: Command, at: Date): Step | null {
   if (canBecome(command.status, 'sent')) {
     return { command: { ...enter(command, 'sent'), sentAt: at }, entered: [{ status: 'sent', at }] };
   }
-  return command.sentAt ? null : { command: { ...command, sentAt: at }, entered: [] };
+  const sentAt = earliest(at, command.acknowledgedAt, command.completedAt);
+  return command.sentAt ? null : { command: { ...command, sentAt }, entered: [] };
+}
+
+/** Clocks of replicas may be apart, and an answer may be received before it is known that the broker took the command. */
+function earliest(at: Date, ...others: readonly (Date | null)[]): Date {
+  return others.reduce<Date>((first, other) => (other && other < first ? other : first), at);
 }
 
 /** The broker will never take the command. Null: it has left the queue, so it was taken, or has ended. */
@@ -142,6 +151,7 @@ export function answered(current: Command, response: CommandResponse, at: Date):
   const late = command.status === 'expired' || command.status === 'cancelled';
   let recorded: Command = {
     ...command,
+    sentAt: command.sentAt && earliest(command.sentAt, at),
     acknowledgedAt: command.acknowledgedAt ?? at,
     ...(response.status !== 'acknowledged' &&
       command.completedAt === null && { completedAt: at, result: response.result, error: response.error }),

@@ -1,12 +1,13 @@
 import type { Command } from '../domain/command.js';
 
 /**
- * What has become of a command that was to be sent. unsent: it has not gone out. unanswered: the connection ended before
+ * What has become of a command that was to be sent. unheard: the broker took it, and says that nobody listens, so that
+ * nobody gets it. unsent: it has not gone out. unanswered: the connection ended before
  * the broker had answered; `alone`: with nothing else that waited for an answer. refused: the broker will never take it,
  * and why.
  */
 export type Sending =
-  | { readonly kind: 'taken' | 'unsent' }
+  | { readonly kind: 'taken' | 'unheard' | 'unsent' }
   | { readonly kind: 'unanswered'; readonly alone: boolean }
   | { readonly kind: 'refused'; readonly error: string };
 
@@ -14,6 +15,9 @@ export type Sending =
 export abstract class CommandSender {
   /** Whether sending makes sense now. */
   abstract readonly available: boolean;
+
+  /** Whether it can be told that nobody listens. */
+  abstract readonly tellsUnheard: boolean;
 
   /**
    * Hands commands to the broker, in their order, now or not at all.

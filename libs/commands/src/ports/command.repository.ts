@@ -102,6 +102,9 @@ export abstract class CommandRepository {
   /** Says of claims that somebody is still at them. */
   abstract renew(claims: readonly string[]): Promise<void>;
 
+  /** Puts back those commands of a claim that are still queued as if they had not been taken up: nobody can have got them. */
+  abstract putBack(claim: string, commandIds: readonly string[]): Promise<void>;
+
   /** Puts back what of a claim is still queued. */
   abstract release(claim: string): Promise<void>;
 

@@ -12,6 +12,9 @@ import { DeviceDirectory } from './device-directory.js';
 import { DeviceRow, toDevice } from './device.row.js';
 import { keepChanges } from './status-changes.js';
 
+const HEARD_SINCE = `
+  SELECT device_id FROM medical_devices WHERE device_id = ANY ($1::text[]) AND last_seen >= $2`;
+
 /** Devices in `medical_devices`. */
 @Injectable()
 export class TypeormDeviceRepository extends DeviceRepository {
@@ -64,6 +67,11 @@ export class TypeormDeviceRepository extends DeviceRepository {
 
   async identify(deviceIds: readonly string[]): Promise<ReadonlyMap<string, DeviceIdentity>> {
     return this.directory.identify(deviceIds);
+  }
+
+  async heardSince(deviceIds: readonly string[], since: Date): Promise<ReadonlySet<string>> {
+    const rows = await this.database.query<{ device_id: string }>(HEARD_SINCE, [deviceIds, since]);
+    return new Set(rows.map((row) => row.device_id));
   }
 
   async list(filter: DeviceFilter, afterId: number, limit: number): Promise<readonly Device[]> {

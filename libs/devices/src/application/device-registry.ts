@@ -144,6 +144,11 @@ export class DeviceRegistry {
     return this.devices.identify(deviceIds);
   }
 
+  /** Those of the devices that have been heard of then or later; data is noted up to two seconds after it came. */
+  async heardSince(deviceIds: readonly string[], since: Date): Promise<ReadonlySet<string>> {
+    return this.devices.heardSince(deviceIds, since);
+  }
+
   /** A page of the devices in service that the caller may see, in the order of registration. */
   async list(
     filter: DeviceFilter,

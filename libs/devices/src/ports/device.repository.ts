@@ -42,6 +42,9 @@ export abstract class DeviceRepository {
   /** Those of the given ids that are registered, by id. Asked once a batch of messages. */
   abstract identify(deviceIds: readonly string[]): Promise<ReadonlyMap<string, DeviceIdentity>>;
 
+  /** Those of the devices whose last sign of life, as it is stored, came then or later. */
+  abstract heardSince(deviceIds: readonly string[], since: Date): Promise<ReadonlySet<string>>;
+
   /** A page of the devices in service, in the order of registration, starting behind `afterId`. */
   abstract list(filter: DeviceFilter, afterId: number, limit: number): Promise<readonly Device[]>;
 }

@@ -3,7 +3,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { timingSafeEqual } from 'node:crypto';
 import { Aedes, type AuthenticateError, type Client } from 'aedes';
 import type { MqttConfig } from '../config/config.js';
-import { DeviceTopic } from '../mqtt/topic-filter.js';
+import { DeviceTopic, filterMatches } from '../mqtt/topic-filter.js';
 import { portError } from './ports.js';
 
 /** Decides what devices may do; supplied by whoever keeps their accounts. */
@@ -16,6 +16,16 @@ export interface DeviceGuard {
   maySubscribe(username: string, filter: string): boolean;
   /** Told of whoever gave a wrong password. @param source the address it came from. */
   refused(clientId: string, username: string, source: string | null): void;
+}
+
+/** What aedes 1.2.0 keeps of subscriptions, of which its types do not tell. */
+interface Subscriptions {
+  /** Clients that are there, by id, and their subscriptions, by filter. */
+  readonly clients: Readonly<Record<string, { readonly subscriptions: Readonly<Record<string, unknown>> }>>;
+  readonly persistence: {
+    /** Subscriptions of QoS 1 and 2 of sessions that are kept, also while their clients are away. */
+    subscriptionsByTopic(topic: string): Promise<readonly unknown[]>;
+  };
 }
 
 /** MQTT 3.1.1, table 3.1: CONNACK return codes. */
@@ -84,6 +94,24 @@ export class EmbeddedBroker {
       this.revoked.add(client);
       client.close();
     }
+  }
+
+  /** Those of the topics that somebody has a subscription to: a client that is there, or one whose session is kept. */
+  async heardAmong(topics: readonly string[]): Promise<ReadonlySet<string>> {
+    const { clients, persistence } = this.aedes as Aedes & Subscriptions;
+    const exact = new Set<string>();
+    const patterns = new Set<string>();
+    for (const { subscriptions } of Object.values(clients)) {
+      for (const filter of Object.keys(subscriptions)) (/[+#]/.test(filter) ? patterns : exact).add(filter);
+    }
+    const isHeard = async (topic: string): Promise<boolean> =>
+      exact.has(topic) ||
+      [...patterns].some((filter) => filterMatches(filter, topic)) ||
+      (await persistence.subscriptionsByTopic(topic)).length > 0;
+    const heard = await Promise.all(
+      [...new Set(topics)].map(async (topic) => ((await isHeard(topic)) ? topic : [])),
+    );
+    return new Set(heard.flat());
   }
 
   /** Disconnects everyone and frees the port. */

@@ -1,6 +1,7 @@
-import { Injectable, Logger } from '@nestjs/common';
+import { Inject, Injectable, Logger } from '@nestjs/common';
 import { MqttClient } from 'mqtt';
 import { Config } from '../config/config.js';
+import { EmbeddedBroker } from '../embedded/embedded-broker.js';
 import { clientOptions, ConnectionComplaint, openSocket, sayGoodbye } from './client-options.js';
 import { PASSING, PublishLane, type Outgoing, type PublishOutcome } from './publish-lane.js';
 import { PublishTap } from './publish-tap.js';
@@ -77,7 +78,11 @@ export class MqttPublisher {
   private readonly events: PublishLane;
   private readonly commands: PublishLane;
 
-  constructor(private readonly config: Config) {
+  /** @param broker null: it is managed elsewhere. */
+  constructor(
+    private readonly config: Config,
+    @Inject(EmbeddedBroker) private readonly broker: EmbeddedBroker | null,
+  ) {
     const { protocolVersion } = config.mqtt;
     this.events = new PublishLane(protocolVersion, () =>
       this.logger.error(
@@ -137,6 +142,11 @@ export class MqttPublisher {
     });
   }
 
+  /** Whether the broker can say that nobody gets a message. */
+  get tellsUnheard(): boolean {
+    return this.broker !== null || this.config.mqtt.protocolVersion === 5;
+  }
+
   get status(): PublisherStatus {
     return {
       connected: this.client?.connected ?? false,
@@ -154,11 +164,21 @@ export class MqttPublisher {
    * Publishes messages at QoS 1, in their order, on the connection that stands now and on no other: whoever keeps them
    * says whether, and when, they go out again. A client library would send them again at the next connection, whatever
    * became of them meanwhile.
+   *
+   * The embedded broker, whose MQTT 3.1.1 has no word for it, is asked before whether anybody would get a message; one that
+   * nobody would get is as good as published then, and is spared.
    * @returns for each what has become of it, once that is known or the connection has ended.
    * @throws when no connection stands.
    */
   async publishNow(messages: readonly Outgoing[]): Promise<readonly PublishOutcome[]> {
-    return this.commands.publishEach(messages);
+    if (!this.broker) return this.commands.publishEach(messages);
+    const heard = await this.broker.heardAmong(messages.map(({ topic }) => topic));
+    const published = await this.commands.publishEach(messages.filter(({ topic }) => heard.has(topic)));
+    const outcomes = published.values();
+    return messages.map(({ topic }): PublishOutcome => {
+      const outcome = heard.has(topic) ? outcomes.next().value : undefined;
+      return outcome ?? { kind: 'unheard' };
+    });
   }
 
   /**

@@ -16,6 +16,8 @@ export interface Outgoing {
 export type PublishOutcome =
   /** The broker has it. */
   | { readonly kind: 'taken' }
+  /** The broker has said that nobody has a subscription to it, so that nobody gets it, now or later. */
+  | { readonly kind: 'unheard' }
   /** It was not sent. */
   | { readonly kind: 'unsent' }
   /** The connection ended before the broker answered; `alone`: and nothing else was waiting for an answer. */
@@ -38,6 +40,8 @@ class PublishFailure extends Error {
 /** Messages handed over together, until the broker has taken the last of them. */
 interface Lot {
   left: number;
+  /** Of a lot of one: nobody gets it. */
+  unheard: boolean;
   readonly resolve: () => void;
   readonly reject: (error: Error) => void;
 }
@@ -62,6 +66,8 @@ export const LASTING: LaneRules = { firstId: 32_768, lastId: 65_535, keeps: true
 export const PASSING: LaneRules = { firstId: 16_384, lastId: 32_767, keeps: false };
 /** MQTT 5, section 3.4.2.1: from here on a reason code is a failure. */
 const FIRST_FAILURE = 0x80;
+/** MQTT 5, section 3.4.2.1: the message is accepted but there are no subscribers. Brokers may say so, and need not. */
+const NO_MATCHING_SUBSCRIBERS = 0x10;
 /** What a PUBLISH of QoS 1 takes besides topic and payload, at most: its header, two lengths and no properties. */
 const FRAME_OVERHEAD = 10;
 
@@ -111,7 +117,7 @@ export class PublishLane {
     if (messages.length === 0) return;
     this.assertOpen();
     await new Promise<void>((resolve, reject) => {
-      const lot: Lot = { left: messages.length, resolve, reject };
+      const lot: Lot = { left: messages.length, unheard: false, resolve, reject };
       for (const message of messages) this.queue.push({ message, lot });
       this.pump();
     });
@@ -122,14 +128,14 @@ export class PublishLane {
    * @throws when no connection stands.
    */
   async publishEach(messages: readonly Outgoing[]): Promise<readonly PublishOutcome[]> {
-    if (messages.length === 0) return [];
     this.assertOpen();
     const outcomes = messages.map(
       (message) =>
         new Promise<PublishOutcome>((done) => {
           const lot: Lot = {
             left: 1,
-            resolve: () => done({ kind: 'taken' }),
+            unheard: false,
+            resolve: () => done({ kind: lot.unheard ? 'unheard' : 'taken' }),
             reject: (error) => done(error instanceof PublishFailure ? error.outcome : { kind: 'unsent' }),
           };
           this.queue.push({ message, lot });
@@ -185,6 +191,7 @@ export class PublishLane {
     const entry = this.underWay.get(packetId);
     if (!entry) return true;
     this.underWay.delete(packetId);
+    if (reason === NO_MATCHING_SUBSCRIBERS) entry.lot.unheard = true;
     if (reason >= FIRST_FAILURE)
       entry.lot.reject(
         new PublishFailure(

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { DeviceTopic } from './topic-filter.js';
+import { DeviceTopic, filterMatches } from './topic-filter.js';
 
 const FILTERS = ['devices/+/data', '+/data', 'a/+', 'a/b/+/c', '+', '/+', 'devices/+/v1/data'];
 
@@ -51,5 +51,31 @@ describe('DeviceTopic', () => {
         expect(new DeviceTopic(filter).deviceIdOf(topic) !== null).toBe(matches);
       }),
     );
+  });
+});
+
+describe('filterMatches', () => {
+  // MQTT 5, sections 4.7.1 and 4.7.2, with their examples.
+  it.each([
+    ['devices/d/commands', 'devices/d/commands', true],
+    ['devices/d/commands', 'devices/d/command', false],
+    ['devices/d', 'devices/d/commands', false],
+    ['devices/d/commands', 'devices/d', false],
+    ['sport/tennis/player1/#', 'sport/tennis/player1', true],
+    ['sport/tennis/player1/#', 'sport/tennis/player1/score/wimbledon', true],
+    ['sport/tennis/player1/#', 'sport/tennis/player2', false],
+    ['#', 'sport/tennis', true],
+    ['sport/tennis/+', 'sport/tennis/player1', true],
+    ['sport/tennis/+', 'sport/tennis/player1/ranking', false],
+    ['sport/+', 'sport', false],
+    ['sport/+', 'sport/', true],
+    ['+/+', '/finance', true],
+    ['/+', '/finance', true],
+    ['+', '/finance', false],
+    ['#', '$SYS/uptime', false],
+    ['+/uptime', '$SYS/uptime', false],
+    ['$SYS/#', '$SYS/uptime', true],
+  ])('%s, published on %s: %s', (filter, topic, matches) => {
+    expect(filterMatches(filter, topic)).toBe(matches);
   });
 });

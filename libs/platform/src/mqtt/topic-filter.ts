@@ -23,3 +23,15 @@ export class DeviceTopic {
     return this.prefix + deviceId + this.suffix;
   }
 }
+
+/** Whether a subscription to a filter gets what is published on a topic (MQTT 5, section 4.7). */
+export function filterMatches(filter: string, topic: string): boolean {
+  if (topic.startsWith('$') && /^[+#]/.test(filter)) return false;
+  const levels = topic.split('/');
+  const wanted = filter.split('/');
+  for (const [index, level] of wanted.entries()) {
+    if (level === '#') return true;
+    if (index >= levels.length || (level !== '+' && level !== levels[index])) return false;
+  }
+  return levels.length === wanted.length;
+}
