@@ -1,5 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-
 const RETRY_MS = 200;
 
 /**
@@ -40,7 +38,7 @@ export class BackgroundWork {
         if (this.isStopping) throw error;
         this.tell(error);
       }
-      await sleep(RETRY_MS, undefined, { signal: this.stopping.signal }).catch(() => undefined);
+      await this.pause();
     }
   }
 
@@ -51,6 +49,20 @@ export class BackgroundWork {
     } catch (error) {
       this.tell(error);
     }
+  }
+
+  /** Ends early once there is to be no more. */
+  private async pause(): Promise<void> {
+    const { signal } = this.stopping;
+    await new Promise<void>((resolve) => {
+      const over = (): void => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', over);
+        resolve();
+      };
+      const timer = setTimeout(over, RETRY_MS);
+      signal.addEventListener('abort', over);
+    });
   }
 
   private tell(error: unknown): void {
