@@ -17,6 +17,7 @@ import { EventsOutbox1764380000000 } from '../libs/platform/src/database/migrati
 import { Webhooks1764390000000 } from '../libs/platform/src/database/migrations/1764390000000-webhooks.js';
 import { StreamPeers1764400000000 } from '../libs/platform/src/database/migrations/1764400000000-stream-peers.js';
 import { CommandPatient1764410000000 } from '../libs/platform/src/database/migrations/1764410000000-command-patient.js';
+import { WebhookTurns1764420000000 } from '../libs/platform/src/database/migrations/1764420000000-webhook-turns.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { installedPostgresVersions, PostgresServer } from './support/postgres-server.js';
 import { Service } from './support/service.js';
@@ -38,6 +39,7 @@ const LATER = [
   Webhooks1764390000000,
   StreamPeers1764400000000,
   CommandPatient1764410000000,
+  WebhookTurns1764420000000,
 ];
 
 const EMBEDDED = 'of the embedded version';

@@ -355,6 +355,17 @@ describe('webhooks', () => {
       expect(await refused(url)).toEqual([400, 'validation_failed', 'url']);
     });
 
+    it('is not such an address by a change, either', async () => {
+      const { id } = await made({ url: receiver.url(newPath()), active: false });
+      const { url } = await detailOf(id);
+      for (const each of ['http://10.0.0.1/', 'https://[::ffff:127.0.0.1]/', 'https://2130706434/']) {
+        const { status, body } = await service.patch(`/webhooks/${id}`, { url: each });
+        expect([status, body.code, body.errors?.[0]?.field]).toEqual([400, 'validation_failed', 'url']);
+      }
+      expect((await detailOf(id)).url).toBe(url);
+      await remove(id);
+    });
+
     it('is not where a name leads, if that is private: nothing is connected to', async () => {
       const own = await createDatabase();
       const guarded = await Service.start({

@@ -24,6 +24,9 @@ const LOT = 5_000;
 const FOREIGN_KEY_VIOLATION = '23503';
 /** Of the replicas, one sweeps at a time. */
 const SWEEP_LOCK = 0x7768_6b73; // "whks"
+/** The first halves of advisory locks' keys: of one webhook, claims follow one another, and so do replays. */
+const CLAIM_TURN = 0x7768_636c; // "whcl"
+const REPLAY_TURN = 0x7768_7270; // "whrp"
 
 /** In nobody's hands. */
 const FREE = '(d.claimed_until IS NULL OR d.claimed_until < now())';
@@ -43,37 +46,21 @@ const ADD = `
   ORDER BY wanted.place
   ON CONFLICT (webhook_id, event_id) DO NOTHING`;
 
-// Whoever locks the first of a lane has the lane: another's lock on it, or claim, leaves it out. A claim takes from the front,
-// so the first being free says that nobody has any of it.
-const CLAIM = (leaseMs: number): string => `
-  WITH heads AS MATERIALIZED (
-    SELECT DISTINCT ON (lane) id, next_attempt_at, claimed_until
-    FROM webhook_deliveries WHERE webhook_id = $2 AND state = 'pending' ORDER BY lane, id
-  ), due AS MATERIALIZED (
-    SELECT d.id FROM heads d WHERE d.next_attempt_at <= now() AND ${FREE} ORDER BY d.next_attempt_at, d.id LIMIT $3
-  ), lanes AS MATERIALIZED (
-    SELECT d.lane FROM webhook_deliveries d JOIN webhooks USING (webhook_id)
-    WHERE d.id = ANY (ARRAY(SELECT id FROM due))
-      AND d.state = 'pending' AND d.next_attempt_at <= now() AND ${FREE} AND webhooks.active
-    FOR UPDATE OF d SKIP LOCKED
-  ), chosen AS MATERIALIZED (
-    SELECT next.id FROM lanes CROSS JOIN LATERAL (
-      SELECT id FROM webhook_deliveries
-      WHERE webhook_id = $2 AND lane BETWEEN lanes.lane AND lanes.lane AND state = 'pending'
-      ORDER BY lane, id LIMIT ${LANE_DEPTH}
-    ) next
-  ), claimed AS (
-    UPDATE webhook_deliveries d SET claimed_by = $1, claimed_until = now() + INTERVAL '${leaseMs} milliseconds'
-    WHERE d.id = ANY (ARRAY(SELECT id FROM chosen)) AND d.state = 'pending' AND ${FREE}
-    RETURNING d.id, d.message_id, d.lane, d.attempts,
-      CASE WHEN octet_length(d.body) <= ${MAX_CLAIMED_BYTES} THEN d.body END AS body,
-      (extract(epoch FROM now() - d.queued_at) * 1000)::float8 AS age_ms
-  )
-  SELECT * FROM claimed ORDER BY id`;
+const CLAIM = `
+  SELECT * FROM webhook_claim(${CLAIM_TURN}, $1, $2, $3, ${LANE_DEPTH}, $4 * INTERVAL '1 millisecond', ${MAX_CLAIMED_BYTES})`;
 
-const RENEW = (leaseMs: number): string => `
-  UPDATE webhook_deliveries SET claimed_until = now() + INTERVAL '${leaseMs} milliseconds'
-  WHERE id = ANY ($2::bigint[]) AND claimed_by = ANY ($1::uuid[]) AND state = 'pending'`;
+// Not beside a claim, which might have found them lapsed. What has lapsed stays so: others may have taken what is in front of it.
+const RENEW = `
+  WITH turns AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock_shared(${CLAIM_TURN}, turn)
+    FROM (SELECT DISTINCT hashtext(webhook::text) AS turn FROM unnest($1::uuid[]) AS webhook ORDER BY turn) ordered
+  ), renewed AS (
+    UPDATE webhook_deliveries SET claimed_until = now() + $4 * INTERVAL '1 millisecond'
+    WHERE (SELECT count(*) FROM turns) > 0 AND id = ANY ($3::bigint[]) AND claimed_by = ANY ($2::uuid[])
+      AND state = 'pending' AND claimed_until >= clock_timestamp()
+    RETURNING id
+  )
+  SELECT id FROM renewed`;
 
 const BODY = `SELECT body FROM webhook_deliveries WHERE id = $1`;
 
@@ -89,10 +76,14 @@ const FINISH = `
   )
   SELECT * FROM finished`;
 
+// At once: whoever found the one free and the rest still held would take what comes behind them.
 const POSTPONE = `
-  UPDATE webhook_deliveries SET attempts = attempts + 1, next_attempt_at = now() + $3 * INTERVAL '1 millisecond',
-    last_status = $4, last_failure = $5, claimed_by = NULL, claimed_until = NULL
-  WHERE id = $2 AND claimed_by = $1 AND state = 'pending'`;
+  UPDATE webhook_deliveries SET attempts = attempts + (id = $2)::int,
+    next_attempt_at = CASE WHEN id = $2 THEN now() + $3 * INTERVAL '1 millisecond' ELSE next_attempt_at END,
+    last_status = CASE WHEN id = $2 THEN $4 ELSE last_status END,
+    last_failure = CASE WHEN id = $2 THEN $5 ELSE last_failure END,
+    claimed_by = NULL, claimed_until = NULL
+  WHERE claimed_by = $1 AND state = 'pending' AND id = ANY ($6::bigint[])`;
 
 const BACKLOGS = `
   SELECT webhook_id, count(*) AS count FROM webhook_deliveries WHERE state = 'pending' GROUP BY webhook_id`;
@@ -110,21 +101,7 @@ const LIST = `
 
 const ID_OF = `SELECT id FROM webhook_deliveries WHERE webhook_id = $1 AND message_id = $2`;
 
-const SELECTED = `webhook_id = $1 AND state = ANY ($2::text[]) AND id > coalesce($3::bigint, 0)
-  AND created_at >= coalesce($4::timestamptz, '-infinity') AND created_at < coalesce($5::timestamptz, 'infinity')`;
-const REPLAY = `
-  WITH room AS MATERIALIZED (
-    SELECT greatest(0, $6 - count(*)) AS free FROM webhook_deliveries WHERE webhook_id = $1 AND state = 'pending'
-  ), chosen AS MATERIALIZED (
-    SELECT id FROM webhook_deliveries WHERE ${SELECTED} ORDER BY id LIMIT (SELECT free FROM room) FOR UPDATE
-  ), queued AS (
-    UPDATE webhook_deliveries SET state = 'pending', attempts = 0, queued_at = now(), next_attempt_at = now(),
-      finished_at = NULL, last_status = NULL, last_failure = NULL
-    WHERE id = ANY (ARRAY(SELECT id FROM chosen)) RETURNING id, message_id
-  )
-  SELECT (SELECT count(*) FROM queued) AS queued,
-    (SELECT message_id FROM queued ORDER BY id DESC LIMIT 1) AS last_message_id,
-    (SELECT count(*) FROM webhook_deliveries WHERE ${SELECTED}) - (SELECT count(*) FROM chosen) AS remaining`;
+const REPLAY = `SELECT * FROM webhook_replay(${REPLAY_TURN}, $1, $2, $3, $4, $5, $6)`;
 
 // What lies behind the newest so many is the same whoever looks: two replicas give no more up than one.
 const BEHIND = (webhookId: string, state: string, keep: string): string => `
@@ -199,17 +176,12 @@ interface DeliveryRecord {
 
 /** The queues in `webhook_deliveries`. */
 export class PgDeliveryRepository extends DeliveryRepository {
-  private readonly claimSql: string;
-  private readonly renewSql: string;
-
   /** @param leaseMs how long a claim holds. */
   constructor(
     private readonly database: Database,
-    leaseMs: number,
+    private readonly leaseMs: number,
   ) {
     super();
-    this.claimSql = CLAIM(leaseMs);
-    this.renewSql = RENEW(leaseMs);
   }
 
   async add(deliveries: readonly NewDelivery[]): Promise<void> {
@@ -225,7 +197,7 @@ export class PgDeliveryRepository extends DeliveryRepository {
   }
 
   async claim(claim: string, webhookId: string, lanes: number): Promise<readonly ClaimedDelivery[]> {
-    const rows = await this.database.query<ClaimRecord>(this.claimSql, [claim, webhookId, lanes]);
+    const rows = await this.database.query<ClaimRecord>(CLAIM, [claim, webhookId, lanes, this.leaseMs]);
     return rows.map((row) => ({
       id: Number(row.id),
       messageId: messageIdOf(row.message_id),
@@ -242,8 +214,13 @@ export class PgDeliveryRepository extends DeliveryRepository {
     return row.body;
   }
 
-  async renew(claims: readonly string[], ids: readonly number[]): Promise<void> {
-    await this.database.query(this.renewSql, [claims, ids]);
+  async renew(
+    webhookIds: readonly string[],
+    claims: readonly string[],
+    ids: readonly number[],
+  ): Promise<readonly number[]> {
+    const rows = await this.database.query<{ id: string }>(RENEW, [webhookIds, claims, ids, this.leaseMs]);
+    return rows.map(({ id }) => Number(id));
   }
 
   async release(claim: string, ids: readonly number[]): Promise<void> {
@@ -263,11 +240,12 @@ export class PgDeliveryRepository extends DeliveryRepository {
   async postpone(
     claim: string,
     id: number,
+    behind: readonly number[],
     delayMs: number,
     status: number | null,
     failure: Failure,
   ): Promise<void> {
-    await this.database.query(POSTPONE, [claim, id, delayMs, status, failure]);
+    await this.database.query(POSTPONE, [claim, id, delayMs, status, failure, [id, ...behind]]);
   }
 
   async backlogs(): Promise<ReadonlyMap<string, number>> {

@@ -30,13 +30,15 @@ interface StageOptions {
   readonly bounds?: DispatchBounds;
   readonly key?: Uint8Array | null;
   readonly pending?: number;
+  /** Deliveries whose claim has lapsed. */
+  readonly lost?: readonly number[];
 }
 
 /** A dispatcher that finds these deliveries once, and what it does with them. */
 function stage(
   found: readonly ClaimedDelivery[],
   answer: (message: OutgoingWebhook) => Attempt | Promise<Attempt>,
-  { bounds = BOUNDS, key = Buffer.alloc(32), pending = 0 }: StageOptions = {},
+  { bounds = BOUNDS, key = Buffer.alloc(32), pending = 0, lost = [] }: StageOptions = {},
 ) {
   const did: string[] = [];
   const switches = { isActive: true };
@@ -46,9 +48,11 @@ function stage(
     claim: () => Promise.resolve((claims += 1) === 1 ? found : []),
     release: (_claim: string, ids: readonly number[]) => note(`release ${ids.join()}`),
     finish: (_claim: string, id: number, state: string, status: number | null, failure: string | null) =>
-      note(`${state} ${id} ${String(status)} ${String(failure)}`).then(() => true),
-    postpone: (_claim: string, id: number) => note(`postpone ${id}`),
-    renew: (_claims: readonly string[], ids: readonly number[]) => note(`renew ${ids.join()}`),
+      note(`${state} ${id} ${String(status)} ${String(failure)}`).then(() => !lost.includes(id)),
+    postpone: (_claim: string, id: number, behind: readonly number[]) =>
+      note(`postpone ${id}, release ${behind.join()}`),
+    renew: (_webhooks: readonly string[], _claims: readonly string[], ids: readonly number[]) =>
+      note(`renew ${ids.join()}`).then(() => ids.filter((id) => !lost.includes(id))),
     body: (id: number) => note(`fetch ${id}`).then(() => '{}'),
     backlogs: () => Promise.resolve(new Map([['hook', pending]])),
     giveUpOldest: (_id: string, keep: number) => note(`keep ${keep}`).then(() => 1),
@@ -95,14 +99,14 @@ describe('a lane', () => {
     ]);
   });
 
-  it('waits behind what failed, and no other lane does', async () => {
+  it('waits behind what failed, given back at once with it, and no other lane does', async () => {
     const { served } = stage([delivery(1), delivery(2), delivery(3, 'device_2')], ({ messageId }) =>
       messageId === 'msg_1' ? FAILED : TAKEN,
     );
     const did = await served();
     expect(did.filter((each) => each.startsWith('send'))).toEqual(['send msg_1', 'send msg_3']);
-    expect(did).toContain('postpone 1');
-    expect(did).toContain('release 2');
+    expect(did).toContain('postpone 1, release 2');
+    expect(did).not.toContain('release 2');
   });
 
   it('goes on behind what is given up', async () => {
@@ -148,6 +152,33 @@ describe('a lane', () => {
   it('is given back unsent when an attempt could outlast the claim: another may have it by then', async () => {
     const { served } = stage([delivery(1)], () => TAKEN, { bounds: { ...BOUNDS, leaseMs: 900 } });
     expect(await served()).toEqual(['release 1']);
+  });
+
+  it('is not sent on once the claim was found lapsed: another has it', async () => {
+    const { served } = stage([delivery(1), delivery(2), delivery(3)], () => TAKEN, { lost: [2] });
+    expect(await served()).toEqual([
+      'send msg_1',
+      'delivered 1 200 null',
+      'send msg_2',
+      'delivered 2 200 null',
+      'release 3',
+    ]);
+  });
+
+  it('is not sent on where the claim could not be renewed, and is where it could', async () => {
+    const answers: ((attempt: Attempt) => void)[] = [];
+    const { dispatcher, served, did } = stage(
+      [delivery(1), delivery(2), delivery(3, 'device_2'), delivery(4, 'device_2')],
+      () => new Promise((resolve) => answers.push(resolve)),
+      { lost: [2] },
+    );
+    await served();
+    await dispatcher.tidy();
+    for (const answer of answers) answer(TAKEN);
+    await served();
+    expect(did.filter((each) => each.startsWith('send'))).toEqual(['send msg_1', 'send msg_3', 'send msg_4']);
+    expect(did).toContain('release 2');
+    answers.at(-1)?.(TAKEN);
   });
 
   it('is fetched when it is sent, where it is large', async () => {

@@ -37,9 +37,10 @@ export interface WebhookTotals {
 
 interface Claim {
   readonly id: string;
+  readonly webhookId: string;
   /** By the clock of `performance`. */
   lapsesAt: number;
-  /** What is not done with. */
+  /** What is not done with, and not lost. */
   readonly open: Set<number>;
 }
 
@@ -120,11 +121,18 @@ export class WebhookDispatcher {
     const held = [...this.claims.values()];
     if (held.length === 0) return;
     const lapsesAt = performance.now() + this.bounds.leaseMs;
-    await this.deliveries.renew(
-      held.map(({ id }) => id),
-      held.flatMap(({ open }) => [...open]),
+    const asked = held.map(({ open }) => [...open]);
+    const kept = new Set(
+      await this.deliveries.renew(
+        held.map(({ webhookId }) => webhookId),
+        held.map(({ id }) => id),
+        asked.flat(),
+      ),
     );
-    for (const claim of held) claim.lapsesAt = lapsesAt;
+    for (const [index, claim] of held.entries()) {
+      claim.lapsesAt = lapsesAt;
+      for (const id of asked[index] ?? []) if (!kept.has(id)) claim.open.delete(id);
+    }
   }
 
   private async tell(): Promise<void> {
@@ -148,6 +156,7 @@ export class WebhookDispatcher {
   private async claim(webhookId: string): Promise<readonly LaneWork[]> {
     const claim: Claim = {
       id: crypto.randomUUID(),
+      webhookId,
       lapsesAt: performance.now() + this.bounds.leaseMs,
       open: new Set(),
     };
@@ -173,7 +182,8 @@ export class WebhookDispatcher {
     for (const [index, delivery] of lane.entries()) {
       const active = this.directory.find(webhookId);
       // Whoever stood still for so long may not be the only one to send it any more.
-      const isOurs = performance.now() + this.bounds.timeoutMs < claim.lapsesAt;
+      const isOurs =
+        claim.open.has(delivery.id) && performance.now() + this.bounds.timeoutMs < claim.lapsesAt;
       if (!active || !isOurs || this.work.isStopping) {
         await this.deliveries.release(claim.id, idsOf(lane.slice(index)));
         return;
@@ -188,20 +198,19 @@ export class WebhookDispatcher {
               messageId: delivery.messageId,
               body: delivery.body ?? (await this.deliveries.body(delivery.id)),
             });
-      const goesOn = await this.record(webhookId, claim, delivery, attempt);
+      const behind = idsOf(lane.slice(index + 1));
+      const goesOn = await this.record(webhookId, claim, delivery, behind, attempt);
       claim.open.delete(delivery.id);
-      if (!goesOn) {
-        await this.deliveries.release(claim.id, idsOf(lane.slice(index + 1)));
-        return;
-      }
+      if (!goesOn) return;
     }
   }
 
-  /** @returns whether the next of the lane may be sent. */
+  /** @returns whether the next of the lane may be sent; if not, those behind have been given back. */
   private async record(
     webhookId: string,
     claim: Claim,
     delivery: ClaimedDelivery,
+    behind: readonly number[],
     attempt: Attempt,
   ): Promise<boolean> {
     const made = { attempts: delivery.attempts + 1, ageMs: delivery.ageMs };
@@ -212,7 +221,14 @@ export class WebhookDispatcher {
     if (verdict.state === 'pending') {
       const { delayMs } = verdict;
       await this.work.insist(() =>
-        this.deliveries.postpone(claim.id, delivery.id, delayMs, attempt.status, failure ?? 'http_error'),
+        this.deliveries.postpone(
+          claim.id,
+          delivery.id,
+          behind,
+          delayMs,
+          attempt.status,
+          failure ?? 'http_error',
+        ),
       );
       return false;
     }
@@ -221,9 +237,13 @@ export class WebhookDispatcher {
       this.deliveries.finish(claim.id, delivery.id, state, attempt.status, failure),
     );
     if (held) this.counts[state] += 1;
-    if (verdict.state === 'delivered' || !verdict.disables) return true;
-    await this.work.insist(() => this.webhooks.disable(webhookId, 'gone'));
-    await this.work.insist(() => this.directory.refresh());
+    const disables = verdict.state === 'dead' && verdict.disables;
+    if (held && !disables) return true;
+    if (disables) {
+      await this.work.insist(() => this.webhooks.disable(webhookId, 'gone'));
+      await this.work.insist(() => this.directory.refresh());
+    }
+    await this.deliveries.release(claim.id, behind);
     return false;
   }
 

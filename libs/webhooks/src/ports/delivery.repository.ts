@@ -51,15 +51,19 @@ export abstract class DeliveryRepository {
   /** Adds deliveries in their order; what a webhook has had already (by the event's id) is left alone. */
   abstract add(deliveries: readonly NewDelivery[]): Promise<void>;
   /**
-   * Takes what is due from the front of a webhook's lanes, in the order of each lane. Others leave those lanes alone until
-   * the claim lapses or its deliveries are settled.
+   * Takes what is due from the front of a webhook's lanes, in the order of each lane. Lanes of which anything is claimed are
+   * left alone, also what has come in front of it, until the claim lapses or its deliveries are settled.
    */
   abstract claim(claim: string, webhookId: string, lanes: number): Promise<readonly ClaimedDelivery[]>;
   /** What a delivery sends. */
   abstract body(id: number): Promise<string>;
-  /** Keeps claims of these deliveries from lapsing. */
-  abstract renew(claims: readonly string[], ids: readonly number[]): Promise<void>;
-  /** Gives back what was not sent: deliveries of a claim, behind the one that failed. */
+  /** Keeps claims of these deliveries of these webhooks from lapsing. @returns those that had not. */
+  abstract renew(
+    webhookIds: readonly string[],
+    claims: readonly string[],
+    ids: readonly number[],
+  ): Promise<readonly number[]>;
+  /** Gives back deliveries of a claim that were not sent. */
   abstract release(claim: string, ids: readonly number[]): Promise<void>;
   /** Records the end of a delivery. @returns whether the claim still held. */
   abstract finish(
@@ -69,10 +73,11 @@ export abstract class DeliveryRepository {
     status: number | null,
     failure: Failure | null,
   ): Promise<boolean>;
-  /** Records a failed attempt. */
+  /** Records a failed attempt, and gives back with it what is claimed behind it. */
   abstract postpone(
     claim: string,
     id: number,
+    behind: readonly number[],
     delayMs: number,
     status: number | null,
     failure: Failure,
@@ -88,7 +93,7 @@ export abstract class DeliveryRepository {
   ): Promise<readonly Delivery[]>;
   /** Where a delivery stands in its webhook's; null: there is none, or none any more. */
   abstract idOf(webhookId: string, messageId: string): Promise<number | null>;
-  /** Queues finished deliveries again, oldest first, as far as there is room for them. */
+  /** Queues finished deliveries again, oldest first, as far as there is room for them; one replay of a webhook after the other. */
   abstract replay(webhookId: string, selection: ReplaySelection, maxPending: number): Promise<Replay>;
   /** Gives up the oldest that are pending and nobody has claimed, but for the newest so many. @returns how many. */
   abstract giveUpOldest(webhookId: string, keep: number): Promise<number>;
