@@ -17,7 +17,7 @@ const AUTHENTICATE_WITHIN_MS = 5_000;
 /** The contract's own close code: no token, a bad one, or one that has expired. */
 const UNAUTHENTICATED = 4401;
 const FORBIDDEN = 4403;
-/** A close code of our own, after HTTP's 429: too many connections with this token, or messages on this connection. */
+/** A close code of our own, after HTTP's 429: too many connections with this token, or too much sent on this connection. */
 const TOO_MANY = 4429;
 /** setTimeout counts in a signed 32-bit integer. */
 const LONGEST_TIMER_MS = 2_147_483_647;
@@ -75,7 +75,12 @@ export class LiveSession {
   open(token: string | null, query: URLSearchParams, anonymous: Principal | null): void {
     this.query = query;
     this.socket.on('message', (data, isBinary) => this.receive(data, isBinary));
+    this.socket.on('ping', (data) => {
+      if (this.admits()) this.outlet.pong(data);
+    });
     this.socket.on('pong', () => {
+      // One that was not asked for is one more frame of the client's.
+      if (this.alive) this.admits();
       this.alive = true;
     });
     // ws closes the connection itself after an error; unheard, the event would end the process.
@@ -108,7 +113,7 @@ export class LiveSession {
       return;
     }
     this.alive = false;
-    this.socket.ping();
+    this.outlet.ping();
   }
 
   close(code: number, reason: string): void {
@@ -116,14 +121,7 @@ export class LiveSession {
   }
 
   private receive(data: RawData, isBinary: boolean): void {
-    // What arrives after the goodbye is not read.
-    if (this.outlet.isClosed()) return;
-    if (!this.allowance.take()) {
-      this.unsubscribe();
-      this.audit.denied(this.identity ?? null, 'too_many_messages');
-      this.close(TOO_MANY, 'too many messages');
-      return;
-    }
+    if (!this.admits()) return;
     if (this.waiting >= MAX_WAITING) {
       this.close(TRY_AGAIN_LATER, 'too many messages');
       return;
@@ -136,6 +134,19 @@ export class LiveSession {
         throw new DomainError('invalid', 'invalid_message', 'Messages are text, not binary.');
       await this.obey(parseClientMessage(text));
     });
+  }
+
+  /** Counts whatever the client sends, since all of it is work. @returns whether it is to be heard. */
+  private admits(): boolean {
+    // What arrives after the goodbye is not.
+    if (this.allowance.take()) return !this.outlet.isClosed();
+    if (!this.outlet.isClosed()) {
+      this.unsubscribe();
+      this.audit.denied(this.identity ?? null, 'too_many_messages');
+      this.close(TOO_MANY, 'too many messages');
+    }
+    this.outlet.ignore();
+    return false;
   }
 
   private enqueue(work: () => Promise<void>): void {
