@@ -37,7 +37,7 @@ export function parseClientMessage(text: string): ClientMessage {
       if (typeof data['token'] !== 'string') throw invalid('invalid_message', 'data.token is not a text.');
       return { event: 'authenticate', token: data['token'] };
     case 'subscribe':
-      return { event: 'subscribe', ...readWish(data), echo: data };
+      return { event: 'subscribe', ...readSubscription(data), echo: data };
     case 'unsubscribe':
       return { event: 'unsubscribe' };
     case 'ping':
@@ -46,6 +46,9 @@ export function parseClientMessage(text: string): ClientMessage {
       throw invalid('unknown_event', 'Known are authenticate, subscribe, unsubscribe and ping.');
   }
 }
+
+/** A subscription that can not be read, and would have gone on from somewhere: what it missed is still to be told. */
+export class UnreadableResume extends DomainError {}
 
 /** What of the stream somebody wants, and from where on. */
 export interface Wish {
@@ -72,6 +75,15 @@ export function wishOf(query: URLSearchParams): Wish {
             .map((item) => (field === 'patient_ids' && /^\d+$/.test(item) ? Number(item) : item));
   }
   return readWish(data);
+}
+
+function readSubscription(data: Readonly<Record<string, unknown>>): Wish {
+  try {
+    return readWish(data);
+  } catch (error) {
+    if (!(error instanceof DomainError) || data['since'] === undefined) throw error;
+    throw new UnreadableResume(error.kind, error.code, error.message, error.errors);
+  }
 }
 
 function readWish(data: Readonly<Record<string, unknown>>): Wish {

@@ -8,7 +8,13 @@ import { Subscription } from '../application/subscription.js';
 import { NO_FILTER, type StreamFilter } from '../domain/stream-filter.js';
 import type { StreamPosition } from '../domain/stream-position.js';
 import type { LiveAudit } from './live-audit.js';
-import { parseClientMessage, wishOf, type ClientMessage, type Wish } from './live-message.js';
+import {
+  parseClientMessage,
+  UnreadableResume,
+  wishOf,
+  type ClientMessage,
+  type Wish,
+} from './live-message.js';
 import { LiveSocket, TRY_AGAIN_LATER } from './live-socket.js';
 import { MessageAllowance } from './message-allowance.js';
 import { seatOf, type LiveRoom } from './live-room.js';
@@ -132,8 +138,17 @@ export class LiveSession {
       if (this.outlet.isClosed()) return;
       if (text === null)
         throw new DomainError('invalid', 'invalid_message', 'Messages are text, not binary.');
-      await this.obey(parseClientMessage(text));
+      await this.obey(this.read(text));
     });
+  }
+
+  private read(text: string): ClientMessage {
+    try {
+      return parseClientMessage(text);
+    } catch (error) {
+      if (error instanceof UnreadableResume) this.unsubscribe();
+      throw error;
+    }
   }
 
   /** Counts whatever the client sends, since all of it is work. @returns whether it is to be heard. */
@@ -187,8 +202,10 @@ export class LiveSession {
       if (since) await this.replay.check(since, this.feed.position);
       await this.audit.subscribed(identity, filter, since !== null);
     } catch (error) {
-      this.subscription?.release();
-      throw error;
+      // What it is told goes on: it has asked for nothing that lies before.
+      if (!since && this.subscription) throw error;
+      this.refuse(error);
+      return;
     }
     // The feed would keep it for ever.
     if (this.outlet.isClosed()) return;
@@ -207,10 +224,17 @@ export class LiveSession {
   }
 
   private failed(subscription: Subscription, error: unknown): void {
-    if (this.subscription !== subscription) return;
+    if (this.subscription === subscription) this.refuse(error, true);
+  }
+
+  /**
+   * It is told why, and no event before it subscribes anew: with the id of any, the client would go on past what it has
+   * missed. Who can not mend that by asking for something else is closed, and comes back with the id that it has.
+   */
+  private refuse(error: unknown, isOver = !(error instanceof DomainError) || error.kind !== 'invalid'): void {
     this.unsubscribe();
     this.complain(error);
-    this.close(TRY_AGAIN_LATER, 'what was missed can not be told now');
+    if (isOver) this.close(TRY_AGAIN_LATER, 'what was asked for can not be told now');
   }
 
   private replace(identity: Principal): Subscription {
@@ -291,11 +315,11 @@ export class LiveSession {
     else await this.begin(principal);
   }
 
-  /** With a new token. One that shows the same changes nothing of what is under way. */
+  /** With a new token. One that shows the same changes nothing of what is under way, and none begins anything. */
   private goOn(identity: Principal, before: Principal): void {
     const showsTheSame = identity.tenant === before.tenant && identity.patientId === before.patientId;
-    if (this.subscription && showsTheSame) return;
-    if (this.subscription?.isResuming) this.close(TRY_AGAIN_LATER, 'another identity, while catching up');
+    if (!this.subscription || showsTheSame) return;
+    if (this.subscription.isResuming) this.close(TRY_AGAIN_LATER, 'another identity, while catching up');
     else this.replace(identity).begin();
   }
 
