@@ -5,7 +5,7 @@ import { InvalidTokenError, type TokenVerifier } from '#platform';
 import type { LiveFeed } from '../application/live-feed.js';
 import type { StreamReplay } from '../application/stream-replay.js';
 import { Subscription } from '../application/subscription.js';
-import { NO_FILTER, type StreamFilter } from '../domain/stream-filter.js';
+import { NO_FILTER, reachOf, type StreamFilter } from '../domain/stream-filter.js';
 import type { StreamPosition } from '../domain/stream-position.js';
 import type { LiveAudit } from './live-audit.js';
 import {
@@ -309,18 +309,33 @@ export class LiveSession {
     }
     await this.feed.opened;
     if (this.outlet.isClosed()) return;
-    // Whoever hears of nothing at all can go on from here as well.
-    this.outlet.tell(answer, { authenticated: true, last_id: this.feed.position.toString() });
-    if (before) this.goOn(principal, before);
-    else await this.begin(principal);
+    const announce = (): void => {
+      // Whoever hears of nothing at all can go on from here as well.
+      this.outlet.tell(answer, { authenticated: true, last_id: this.feed.position.toString() });
+    };
+    if (before) {
+      this.goOn(principal, before, announce);
+      return;
+    }
+    announce();
+    await this.begin(principal);
   }
 
-  /** With a new token. One that shows the same changes nothing of what is under way, and none begins anything. */
-  private goOn(identity: Principal, before: Principal): void {
-    const showsTheSame = identity.tenant === before.tenant && identity.patientId === before.patientId;
-    if (!this.subscription || showsTheSame) return;
-    if (this.subscription.isResuming) this.close(TRY_AGAIN_LATER, 'another identity, while catching up');
-    else this.replace(identity).begin();
+  /**
+   * With a new token. One that shows the same changes nothing of what is under way, and none begins anything.
+   * @param announce tells that it counts: before that, all is told that the old one showed, and after it nothing.
+   */
+  private goOn(identity: Principal, before: Principal, announce: () => void): void {
+    if (!this.subscription || reachOf(identity) === reachOf(before)) {
+      announce();
+      return;
+    }
+    const { isResuming, heldSince } = this.subscription;
+    const subscription = this.replace(identity);
+    announce();
+    if (isResuming) this.close(TRY_AGAIN_LATER, 'another identity, while catching up');
+    else if (heldSince) this.beginHeld(subscription, heldSince);
+    else subscription.begin();
   }
 
   /** Gives a client what its handshake asked for; or all, but not before it had its say. */
@@ -330,8 +345,11 @@ export class LiveSession {
       await this.subscribe(identity, wish, () => undefined);
       return;
     }
-    const subscription = this.replace(identity);
-    subscription.beginHeld(FIRST_WORD_WITHIN_MS, (error) => this.failed(subscription, error));
+    this.beginHeld(this.replace(identity), null);
+  }
+
+  private beginHeld(subscription: Subscription, since: StreamPosition | null): void {
+    subscription.beginHeld(FIRST_WORD_WITHIN_MS, (error) => this.failed(subscription, error), since);
   }
 
   private complain(error: unknown): void {
