@@ -185,6 +185,8 @@ describe('the WebSocket /ws/mqtt', () => {
       ['{"event":"dance"}', 'unknown_event'],
       ['{"event":"subscribe","data":{"device_ids":"heart_1"}}', 'invalid_message'],
       ['{"event":"subscribe","data":{"colour":"red"}}', 'invalid_message'],
+      ['{"event":"subscribe","data":{"events":["device.data.recieved"]}}', 'invalid_message'],
+      ['{"event":"subscribe","data":{"metric_types":["heart rate"]}}', 'invalid_message'],
       ['{"event":"subscribe","data":{"__proto__":{"x":1}}}', 'invalid_message'],
       [`{"event":"subscribe","data":${'['.repeat(1_000)}${']'.repeat(1_000)}}`, 'invalid_message'],
     ];
@@ -193,6 +195,11 @@ describe('the WebSocket /ws/mqtt', () => {
     await client.hear('pong');
     const codes = client.messages.filter(({ event }) => event === 'error').map(({ data }) => data['code']);
     expect(codes).toEqual(cases.map(([, code]) => code));
+    const named = client.messages.find(({ data }) => 'errors' in data);
+    expect(named?.data).toMatchObject({
+      message: 'data.device_ids is not a list of up to 1000 ids of devices.',
+      errors: [{ field: 'device_ids', message: 'is not a list of up to 1000 ids of devices' }],
+    });
     client.socket.send(Buffer.alloc(65_537), { binary: false });
     expect(await client.closed()).toBe(1009);
   });

@@ -355,7 +355,11 @@ export class LiveSession {
   private complain(error: unknown): void {
     const known =
       error instanceof DomainError
-        ? { code: error.code, message: error.message }
+        ? {
+            code: error.code,
+            message: error.message,
+            ...(error.errors.length > 0 && { errors: error.errors }),
+          }
         : error instanceof InvalidTokenError
           ? { code: 'unauthorized', message: error.message }
           : { code: 'internal_error', message: 'Something went wrong here.' };
