@@ -133,6 +133,7 @@ describe('what the service writes at TRACE', () => {
     watcher.say(plant('what is no message'));
     watcher.say({ event: plant('an unknown event'), data: { token } });
     watcher.say({ event: 'subscribe', data: { events: [plant('an event')] } });
+    watcher.say({ event: 'subscribe' });
     await watcher.hear('subscribed');
     for (const query of [`?token=${bad}`, '']) {
       const stranger = await service.live(query);

@@ -153,6 +153,14 @@ describe('server-sent events at GET /stream', () => {
     expect(await problem('?device_ids=a&device_ids=b')).toBe('400 validation_failed');
     expect(await problem('?device_ids=a/b')).toBe('400 validation_failed');
     expect(await problem('?patient_ids=none')).toBe('400 validation_failed');
+    const typo = await service.read('/stream?events=device.connected,device.disconected');
+    expect({ status: typo.status, ...typo.body }).toMatchObject({
+      status: 400,
+      code: 'validation_failed',
+      errors: [{ field: 'events', message: 'is not a list of up to 1000 types of events' }],
+    });
+    for (const query of ['events=', 'events=__proto__', 'metric_types=', 'metric_types=spo2,Heart Rate'])
+      expect(await problem(`?${query}`)).toBe('400 validation_failed');
     expect(await problem('?since=yesterday')).toBe('400 since_unknown');
     expect(await problem('', { 'last-event-id': '999.1.0.0_x' })).toBe('400 since_unknown');
     expect(await problem('', { authorization: 'Bearer nonsense' })).toBe('401 unauthorized');

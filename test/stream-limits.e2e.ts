@@ -119,6 +119,45 @@ describe('the limits of the WebSocket', () => {
     expect(Number(row?.count)).toBeLessThan(100);
   });
 
+  const ways = ['ping frames', 'pong frames nobody asked for', 'messages', 'empty messages'] as const;
+  const floods: readonly (readonly [
+    way: (typeof ways)[number],
+    who: string,
+    query: () => Promise<string>,
+  ])[] = ways.flatMap((way) => [
+    [way, 'a client', async () => `?token=${await tokenOf(`flood of ${way}`)}&device_ids=none`] as const,
+    [way, 'one that has not authenticated', () => Promise.resolve('')] as const,
+  ]);
+  it.each(floods)('closes with 4429 for too many %s, and reads no more of %s', async (way, _who, query) => {
+    const flooding = await open(await query());
+    await flooding.hear('connected');
+    const denials = async (): Promise<number> =>
+      (await database.query("SELECT FROM audit_log WHERE detail = 'too_many_messages'")).length;
+    const before = await denials();
+    // It does not read either: the answers would pile up.
+    flooding.socket.pause();
+    const send: () => void = {
+      'ping frames': () => flooding.socket.ping('x'.repeat(125)),
+      'pong frames nobody asked for': () => flooding.socket.pong('x'.repeat(125)),
+      messages: () => flooding.say({ event: 'ping' }),
+      'empty messages': () => flooding.say(''),
+    }[way];
+    for (let sent = 0; sent < 200; sent += 1) send();
+    await until('the denial', async () => (await denials()) === before + 1);
+    await untilWatched(0);
+    flooding.socket.resume();
+    expect(await flooding.closed()).toBe(4429);
+  });
+
+  it('answers the pings of a client, with what they carry', async () => {
+    const client = await watch(await tokenOf('pings'));
+    const answers: string[] = [];
+    client.socket.on('pong', (data) => answers.push(data.toString()));
+    for (const word of ['here', '']) client.socket.ping(word);
+    await until('the answers', () => answers.length === 2);
+    expect(answers).toEqual(['here', '']);
+  });
+
   it('takes 64 kB in one message and no byte more, in frames or at once', async () => {
     const fits = await watch(await tokenOf('fits'));
     fits.socket.send('x'.repeat(65_536));

@@ -317,7 +317,7 @@ describe('the resumed stream', () => {
     expect(await kinds({ role: 'viewer' })).toEqual([]);
   });
 
-  it('refuses what it can not go on from, says why, and leaves the client what it had', async () => {
+  it('refuses what it can not go on from, says why, and tells nothing before the client asks anew', async () => {
     const cases: readonly (readonly [since: unknown, code: string])[] = [
       ['yesterday', 'since_unknown'],
       ['', 'since_unknown'],
@@ -336,8 +336,26 @@ describe('the resumed stream', () => {
     const errors = client.messages.filter(({ event }) => event === 'error');
     expect(errors.map(({ data }) => data['code'])).toEqual(cases.map(([, code]) => code));
     expect(String(errors[0]?.data['message'])).toContain('Go on without it');
-    await service.register('left_1', 'ecg_monitor', 1);
-    await client.hear('device.registered', (data) => data['device_id'] === 'left_1');
+    const ask = async (word: object, answer: string): Promise<void> => {
+      client.say(word);
+      await client.hear(answer);
+    };
+    const registered = async (id: string): Promise<void> => {
+      await service.register(id, 'ecg_monitor', 1);
+      await witness.hear('device.registered', (data) => data['device_id'] === id);
+    };
+    // It would go on past what it has missed: also after a sign of life, and with a new token.
+    await registered('left_1');
+    await ask({ event: 'ping' }, 'pong');
+    await ask(
+      { event: 'authenticate', data: { token: await service.token({ role: 'clinician' }) } },
+      'authenticated',
+    );
+    await registered('left_2');
+    await ask({ event: 'subscribe' }, 'subscribed');
+    await registered('left_3');
+    await client.hear('device.registered', (data) => data['device_id'] === 'left_3');
+    expect(told(client).map(({ data }) => data['device_id'])).toEqual(['left_3']);
     const ahead = await service.live(`?token=${await service.token()}&since=nonsense`);
     clients.push(ahead);
     expect((await ahead.hear('error')).data['code']).toBe('since_unknown');

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import type { MqttClient } from 'mqtt';
 import { WebSocket } from 'ws';
 import { createDatabase, type TestDatabase } from './support/database.js';
-import { type LiveClient } from './support/live-client.js';
+import { type LiveClient, type LiveMessage } from './support/live-client.js';
 import { Service } from './support/service.js';
 import { until } from './support/until.js';
 
@@ -102,6 +102,55 @@ describe('the WebSocket /ws/mqtt', () => {
     everyone.end();
   });
 
+  it('tells by the rights of the token that counts now, whatever differs', async () => {
+    const changes: readonly (readonly [from: object, to: object, told: readonly string[]])[] = [
+      [{ role: 'admin' }, { role: 'viewer' }, ['device.data.received']],
+      [{ role: 'viewer' }, { role: 'clinician' }, ['command.queued', 'device.data.received']],
+      [{ role: 'viewer' }, { role: 'admin' }, ['command.queued', 'message.rejected', 'device.data.received']],
+      [{ role: 'admin' }, { role: 'admin', patient_id: 2 }, ['command.queued', 'device.data.received']],
+      [{ role: 'admin' }, { role: 'admin', patient_id: 1 }, []],
+      [{ role: 'admin' }, { role: 'admin', tenant: 'north' }, []],
+      // The same rights by another token.
+      [{ role: 'viewer', sub: 'a' }, { role: 'viewer', sub: 'b' }, ['device.data.received']],
+    ];
+    const clients = await Promise.all(
+      changes.map(async ([from, to]) => {
+        const client = await watch({ ...from });
+        client.say({ event: 'subscribe', data: { device_ids: ['heart_2'] } });
+        await client.hear('subscribed');
+        client.say({ event: 'authenticate', data: { token: await service.token({ ...to }) } });
+        await client.hear('authenticated');
+        return client;
+      }),
+    );
+    const of = (data: LiveMessage['data']): boolean => data['device_id'] === 'heart_2';
+    await service.post('/devices/heart_2/command', { command: 'identify' });
+    await witness.hear('command.queued', of);
+    await device.publishAsync('devices/heart_2/data', '{nonsense', { qos: 1 });
+    await witness.hear('message.rejected', of);
+    await beat('heart_2', 75);
+    for (const client of clients) client.say({ event: 'ping' });
+    for (const client of clients) await client.hear('pong');
+    const kinds = ['command.queued', 'message.rejected', 'device.data.received'];
+    const heard = clients.map(({ messages }) =>
+      messages.map(({ event }) => event).filter((event) => kinds.includes(event)),
+    );
+    expect(heard).toEqual(changes.map(([, , told]) => told));
+    for (const client of clients) client.end();
+  });
+
+  it('loses nothing of what is kept back for the first word when another token comes', async () => {
+    const client = await watch({ role: 'viewer' });
+    await beat('heart_2', 76);
+    client.say({ event: 'authenticate', data: { token: await service.token({ role: 'admin' }) } });
+    await client.hear('authenticated');
+    await beat('heart_2', 77);
+    client.say({ event: 'ping' });
+    await client.hear('device.data.received', (data) => data['value'] === 77);
+    expect(values(client)).toEqual([76, 77]);
+    client.end();
+  });
+
   it('narrows by subscription', async () => {
     const client = await watch({ role: 'viewer' });
     client.say({ event: 'subscribe', data: { device_ids: ['heart_2'], events: ['device.data.received'] } });
@@ -136,6 +185,8 @@ describe('the WebSocket /ws/mqtt', () => {
       ['{"event":"dance"}', 'unknown_event'],
       ['{"event":"subscribe","data":{"device_ids":"heart_1"}}', 'invalid_message'],
       ['{"event":"subscribe","data":{"colour":"red"}}', 'invalid_message'],
+      ['{"event":"subscribe","data":{"events":["device.data.recieved"]}}', 'invalid_message'],
+      ['{"event":"subscribe","data":{"metric_types":["heart rate"]}}', 'invalid_message'],
       ['{"event":"subscribe","data":{"__proto__":{"x":1}}}', 'invalid_message'],
       [`{"event":"subscribe","data":${'['.repeat(1_000)}${']'.repeat(1_000)}}`, 'invalid_message'],
     ];
@@ -144,6 +195,11 @@ describe('the WebSocket /ws/mqtt', () => {
     await client.hear('pong');
     const codes = client.messages.filter(({ event }) => event === 'error').map(({ data }) => data['code']);
     expect(codes).toEqual(cases.map(([, code]) => code));
+    const named = client.messages.find(({ data }) => 'errors' in data);
+    expect(named?.data).toMatchObject({
+      message: 'data.device_ids is not a list of up to 1000 ids of devices.',
+      errors: [{ field: 'device_ids', message: 'is not a list of up to 1000 ids of devices' }],
+    });
     client.socket.send(Buffer.alloc(65_537), { binary: false });
     expect(await client.closed()).toBe(1009);
   });

@@ -1,4 +1,11 @@
-export { CATALOGUE, ECG, expandMetricTypes, PANELS, type Metric } from './domain/catalogue.js';
+export {
+  CATALOGUE,
+  ECG,
+  expandMetricTypes,
+  METRIC_NAME_PATTERN,
+  PANELS,
+  type Metric,
+} from './domain/catalogue.js';
 export type { Reading, Waveform } from './domain/reading.js';
 export { ucumCode } from './domain/units.js';
 export { ReadingRepository } from './ports/reading.repository.js';

@@ -41,6 +41,8 @@ export class OriginWsAdapter extends WsAdapter {
   override create(port: number, options: Record<string, unknown> = {}): unknown {
     const limits: ServerOptions = {
       maxPayload: MAX_FRAME_BYTES,
+      // ws would answer pings also when nobody reads the answers.
+      autoPong: false,
       perMessageDeflate: this.config.webSocket.compression ? SHARED_DEFLATE : false,
       verifyClient: ({ origin, req }, done) => {
         void this.throttle.handshake(req).then((seconds) => {

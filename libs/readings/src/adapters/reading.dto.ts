@@ -2,10 +2,11 @@ import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
 import { IsIn, IsInt, IsOptional, IsString, Length, Matches, Max, Min } from 'class-validator';
 import { PeriodQuery } from '#platform';
+import { METRIC_NAME_PATTERN } from '../domain/catalogue.js';
 import type { StoredReading } from '../domain/reading.js';
 import type { Bucket } from '../ports/reading.repository.js';
 
-const METRICS = /^[a-z][a-z0-9_]{0,99}(,[a-z][a-z0-9_]{0,99}){0,19}$/;
+const METRICS = new RegExp(`^${METRIC_NAME_PATTERN}(,${METRIC_NAME_PATTERN}){0,19}$`);
 const MAX_POINTS = 10_000;
 const POINTS = { message: `max_points must be a whole number from 2 to ${MAX_POINTS}` };
 

@@ -90,6 +90,9 @@ export const ECG = {
   leads: ['I', 'II', 'III', 'aVR', 'aVL', 'aVF', 'V1', 'V2', 'V3', 'V4', 'V5', 'V6'],
 } as const;
 
+/** What could be the name of a metric or panel, known or not. */
+export const METRIC_NAME_PATTERN = '[a-z][a-z0-9_]{0,99}';
+
 /** The stored metric types a filter names: a panel expands to its members, a metric to itself. */
 export function expandMetricTypes(names: readonly string[]): readonly string[] {
   return names.flatMap((name) => PANELS.find((panel) => panel.name === name)?.members ?? [name]);

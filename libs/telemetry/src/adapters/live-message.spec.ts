@@ -1,5 +1,6 @@
 import fc from 'fast-check';
-import { DomainError } from '#kernel';
+import { DomainError, EVENT_TYPES } from '#kernel';
+import type { StreamFilter } from '../domain/stream-filter.js';
 import { StreamPosition } from '../domain/stream-position.js';
 import { parseClientMessage } from './live-message.js';
 
@@ -23,6 +24,25 @@ describe('parseClientMessage', () => {
     ['{"event":"subscribe"}', { event: 'subscribe', filter: {}, since: null, echo: {} }],
   ])('reads %s', (text, message) => {
     expect(parseClientMessage(text)).toEqual(message);
+  });
+
+  it('takes every type of event, and a metric that is not known', () => {
+    const { filter } = parseClientMessage(
+      subscribe({ events: EVENT_TYPES, metric_types: ['unheard_of'] }),
+    ) as {
+      filter: StreamFilter;
+    };
+    expect(filter).toEqual({ events: new Set(EVENT_TYPES), metricTypes: new Set(['unheard_of']) });
+  });
+
+  it('names the field and the reason', () => {
+    const message = 'is not a list of up to 1000 types of events';
+    expect(() => parseClientMessage(subscribe({ events: ['x'] }))).toThrow(
+      expect.objectContaining<Partial<DomainError>>({
+        message: `data.events ${message}.`,
+        errors: [{ field: 'events', message }],
+      }),
+    );
   });
 
   it('reads what a client subscribes to, a panel with its members', () => {
@@ -73,6 +93,13 @@ describe('parseClientMessage', () => {
     [subscribe({ patient_ids: [1, 2_147_483_648] }), 'invalid_message'],
     [subscribe({ metric_types: [1] }), 'invalid_message'],
     [subscribe({ events: [null] }), 'invalid_message'],
+    [subscribe({ events: ['device.data.received', 'device.data.recieved'] }), 'invalid_message'],
+    [subscribe({ events: ['__proto__'] }), 'invalid_message'],
+    [subscribe({ events: [''] }), 'invalid_message'],
+    [subscribe({ metric_types: ['Heart Rate'] }), 'invalid_message'],
+    [subscribe({ metric_types: ['__proto__'] }), 'invalid_message'],
+    [subscribe({ metric_types: ['spo2,weight'] }), 'invalid_message'],
+    [subscribe({ metric_types: ['a'.repeat(101)] }), 'invalid_message'],
   ])('refuses %s', (text, code) => {
     expect(() => parseClientMessage(text)).toThrow(
       expect.objectContaining<Partial<DomainError>>({ kind: 'invalid', code }),
@@ -81,7 +108,7 @@ describe('parseClientMessage', () => {
 
   it.each([
     ['deep nesting', `{"event":"ping","data":{"a":${'['.repeat(5_000)}${']'.repeat(5_000)}}}`],
-    ['a long list', subscribe({ events: Array.from({ length: 1_001 }, () => 'x') })],
+    ['a long list', subscribe({ metric_types: Array.from({ length: 1_001 }, () => 'x') })],
   ])('refuses %s', (_what, text) => {
     expect(() => parseClientMessage(text)).toThrow(
       expect.objectContaining<Partial<DomainError>>({ code: 'invalid_message' }),

@@ -1,6 +1,6 @@
-import { DomainError, findJsonFlaw, isPatientId } from '#kernel';
+import { DomainError, EVENT_TYPES, findJsonFlaw, isPatientId, type EventType } from '#kernel';
 import { isDeviceId } from '#devices';
-import { expandMetricTypes } from '#readings';
+import { expandMetricTypes, METRIC_NAME_PATTERN } from '#readings';
 import type { StreamFilter } from '../domain/stream-filter.js';
 import { StreamPosition } from '../domain/stream-position.js';
 
@@ -12,6 +12,8 @@ export type ClientMessage =
   | { readonly event: 'ping' };
 
 const MAX_LIST = 1_000;
+const METRIC_NAME = new RegExp(`^${METRIC_NAME_PATTERN}$`);
+const KNOWN_EVENTS: ReadonlySet<unknown> = new Set(EVENT_TYPES);
 const WISH_FIELDS = ['device_ids', 'patient_ids', 'metric_types', 'events', 'since'] as const;
 
 /**
@@ -37,7 +39,7 @@ export function parseClientMessage(text: string): ClientMessage {
       if (typeof data['token'] !== 'string') throw invalid('invalid_message', 'data.token is not a text.');
       return { event: 'authenticate', token: data['token'] };
     case 'subscribe':
-      return { event: 'subscribe', ...readWish(data), echo: data };
+      return { event: 'subscribe', ...readSubscription(data), echo: data };
     case 'unsubscribe':
       return { event: 'unsubscribe' };
     case 'ping':
@@ -46,6 +48,9 @@ export function parseClientMessage(text: string): ClientMessage {
       throw invalid('unknown_event', 'Known are authenticate, subscribe, unsubscribe and ping.');
   }
 }
+
+/** A subscription that can not be read, and would have gone on from somewhere: what it missed is still to be told. */
+export class UnreadableResume extends DomainError {}
 
 /** What of the stream somebody wants, and from where on. */
 export interface Wish {
@@ -74,6 +79,15 @@ export function wishOf(query: URLSearchParams): Wish {
   return readWish(data);
 }
 
+function readSubscription(data: Readonly<Record<string, unknown>>): Wish {
+  try {
+    return readWish(data);
+  } catch (error) {
+    if (!(error instanceof DomainError) || data['since'] === undefined) throw error;
+    throw new UnreadableResume(error.kind, error.code, error.message, error.errors);
+  }
+}
+
 function readWish(data: Readonly<Record<string, unknown>>): Wish {
   const unknown = Object.keys(data).find((field) => !(WISH_FIELDS as readonly string[]).includes(field));
   if (unknown !== undefined) throw invalid('invalid_message', `data.${unknown} is not a known field.`);
@@ -87,11 +101,20 @@ function readFilter(data: Readonly<Record<string, unknown>>): StreamFilter {
   const deviceIds = readList(
     data,
     'device_ids',
+    'ids of devices',
     (item): item is string => typeof item === 'string' && isDeviceId(item),
   );
-  const patientIds = readList(data, 'patient_ids', isPatientId);
-  const metricTypes = readList(data, 'metric_types', (item) => typeof item === 'string');
-  const events = readList(data, 'events', (item) => typeof item === 'string');
+  const patientIds = readList(data, 'patient_ids', 'ids of patients', isPatientId);
+  // One that is not known measures nothing yet, as in a question for the history.
+  const metricTypes = readList(
+    data,
+    'metric_types',
+    'names of metrics',
+    (item): item is string => typeof item === 'string' && METRIC_NAME.test(item),
+  );
+  const events = readList(data, 'events', 'types of events', (item): item is EventType =>
+    KNOWN_EVENTS.has(item),
+  );
   return {
     ...(deviceIds && { deviceIds: new Set(deviceIds) }),
     ...(patientIds && { patientIds: new Set(patientIds) }),
@@ -105,13 +128,14 @@ function readFilter(data: Readonly<Record<string, unknown>>): StreamFilter {
 function readList<T>(
   data: Readonly<Record<string, unknown>>,
   field: string,
+  what: string,
   accepts: (item: unknown) => item is T,
 ): readonly T[] | undefined {
   const list = data[field];
   if (list === undefined) return undefined;
   const items: readonly unknown[] | null = Array.isArray(list) ? list : null;
   if (!items || items.length > MAX_LIST || !items.every(accepts)) {
-    const message = `is not a list of up to ${MAX_LIST} such values`;
+    const message = `is not a list of up to ${MAX_LIST} ${what}`;
     throw new DomainError('invalid', 'invalid_message', `data.${field} ${message}.`, [{ field, message }]);
   }
   return items;

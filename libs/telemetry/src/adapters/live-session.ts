@@ -5,10 +5,16 @@ import { InvalidTokenError, type TokenVerifier } from '#platform';
 import type { LiveFeed } from '../application/live-feed.js';
 import type { StreamReplay } from '../application/stream-replay.js';
 import { Subscription } from '../application/subscription.js';
-import { NO_FILTER, type StreamFilter } from '../domain/stream-filter.js';
+import { NO_FILTER, reachOf, type StreamFilter } from '../domain/stream-filter.js';
 import type { StreamPosition } from '../domain/stream-position.js';
 import type { LiveAudit } from './live-audit.js';
-import { parseClientMessage, wishOf, type ClientMessage, type Wish } from './live-message.js';
+import {
+  parseClientMessage,
+  UnreadableResume,
+  wishOf,
+  type ClientMessage,
+  type Wish,
+} from './live-message.js';
 import { LiveSocket, TRY_AGAIN_LATER } from './live-socket.js';
 import { MessageAllowance } from './message-allowance.js';
 import { seatOf, type LiveRoom } from './live-room.js';
@@ -17,7 +23,7 @@ const AUTHENTICATE_WITHIN_MS = 5_000;
 /** The contract's own close code: no token, a bad one, or one that has expired. */
 const UNAUTHENTICATED = 4401;
 const FORBIDDEN = 4403;
-/** A close code of our own, after HTTP's 429: too many connections with this token, or messages on this connection. */
+/** A close code of our own, after HTTP's 429: too many connections with this token, or too much sent on this connection. */
 const TOO_MANY = 4429;
 /** setTimeout counts in a signed 32-bit integer. */
 const LONGEST_TIMER_MS = 2_147_483_647;
@@ -75,7 +81,12 @@ export class LiveSession {
   open(token: string | null, query: URLSearchParams, anonymous: Principal | null): void {
     this.query = query;
     this.socket.on('message', (data, isBinary) => this.receive(data, isBinary));
+    this.socket.on('ping', (data) => {
+      if (this.admits()) this.outlet.pong(data);
+    });
     this.socket.on('pong', () => {
+      // One that was not asked for is one more frame of the client's.
+      if (this.alive) this.admits();
       this.alive = true;
     });
     // ws closes the connection itself after an error; unheard, the event would end the process.
@@ -108,7 +119,7 @@ export class LiveSession {
       return;
     }
     this.alive = false;
-    this.socket.ping();
+    this.outlet.ping();
   }
 
   close(code: number, reason: string): void {
@@ -116,14 +127,7 @@ export class LiveSession {
   }
 
   private receive(data: RawData, isBinary: boolean): void {
-    // What arrives after the goodbye is not read.
-    if (this.outlet.isClosed()) return;
-    if (!this.allowance.take()) {
-      this.unsubscribe();
-      this.audit.denied(this.identity ?? null, 'too_many_messages');
-      this.close(TOO_MANY, 'too many messages');
-      return;
-    }
+    if (!this.admits()) return;
     if (this.waiting >= MAX_WAITING) {
       this.close(TRY_AGAIN_LATER, 'too many messages');
       return;
@@ -134,8 +138,30 @@ export class LiveSession {
       if (this.outlet.isClosed()) return;
       if (text === null)
         throw new DomainError('invalid', 'invalid_message', 'Messages are text, not binary.');
-      await this.obey(parseClientMessage(text));
+      await this.obey(this.read(text));
     });
+  }
+
+  private read(text: string): ClientMessage {
+    try {
+      return parseClientMessage(text);
+    } catch (error) {
+      if (error instanceof UnreadableResume) this.unsubscribe();
+      throw error;
+    }
+  }
+
+  /** Counts whatever the client sends, since all of it is work. @returns whether it is to be heard. */
+  private admits(): boolean {
+    // What arrives after the goodbye is not.
+    if (this.allowance.take()) return !this.outlet.isClosed();
+    if (!this.outlet.isClosed()) {
+      this.unsubscribe();
+      this.audit.denied(this.identity ?? null, 'too_many_messages');
+      this.close(TOO_MANY, 'too many messages');
+    }
+    this.outlet.ignore();
+    return false;
   }
 
   private enqueue(work: () => Promise<void>): void {
@@ -176,8 +202,10 @@ export class LiveSession {
       if (since) await this.replay.check(since, this.feed.position);
       await this.audit.subscribed(identity, filter, since !== null);
     } catch (error) {
-      this.subscription?.release();
-      throw error;
+      // What it is told goes on: it has asked for nothing that lies before.
+      if (!since && this.subscription) throw error;
+      this.refuse(error);
+      return;
     }
     // The feed would keep it for ever.
     if (this.outlet.isClosed()) return;
@@ -196,10 +224,17 @@ export class LiveSession {
   }
 
   private failed(subscription: Subscription, error: unknown): void {
-    if (this.subscription !== subscription) return;
+    if (this.subscription === subscription) this.refuse(error, true);
+  }
+
+  /**
+   * It is told why, and no event before it subscribes anew: with the id of any, the client would go on past what it has
+   * missed. Who can not mend that by asking for something else is closed, and comes back with the id that it has.
+   */
+  private refuse(error: unknown, isOver = !(error instanceof DomainError) || error.kind !== 'invalid'): void {
     this.unsubscribe();
     this.complain(error);
-    this.close(TRY_AGAIN_LATER, 'what was missed can not be told now');
+    if (isOver) this.close(TRY_AGAIN_LATER, 'what was asked for can not be told now');
   }
 
   private replace(identity: Principal): Subscription {
@@ -274,18 +309,33 @@ export class LiveSession {
     }
     await this.feed.opened;
     if (this.outlet.isClosed()) return;
-    // Whoever hears of nothing at all can go on from here as well.
-    this.outlet.tell(answer, { authenticated: true, last_id: this.feed.position.toString() });
-    if (before) this.goOn(principal, before);
-    else await this.begin(principal);
+    const announce = (): void => {
+      // Whoever hears of nothing at all can go on from here as well.
+      this.outlet.tell(answer, { authenticated: true, last_id: this.feed.position.toString() });
+    };
+    if (before) {
+      this.goOn(principal, before, announce);
+      return;
+    }
+    announce();
+    await this.begin(principal);
   }
 
-  /** With a new token. One that shows the same changes nothing of what is under way. */
-  private goOn(identity: Principal, before: Principal): void {
-    const showsTheSame = identity.tenant === before.tenant && identity.patientId === before.patientId;
-    if (this.subscription && showsTheSame) return;
-    if (this.subscription?.isResuming) this.close(TRY_AGAIN_LATER, 'another identity, while catching up');
-    else this.replace(identity).begin();
+  /**
+   * With a new token. One that shows the same changes nothing of what is under way, and none begins anything.
+   * @param announce tells that it counts: before that, all is told that the old one showed, and after it nothing.
+   */
+  private goOn(identity: Principal, before: Principal, announce: () => void): void {
+    if (!this.subscription || reachOf(identity) === reachOf(before)) {
+      announce();
+      return;
+    }
+    const { isResuming, heldSince } = this.subscription;
+    const subscription = this.replace(identity);
+    announce();
+    if (isResuming) this.close(TRY_AGAIN_LATER, 'another identity, while catching up');
+    else if (heldSince) this.beginHeld(subscription, heldSince);
+    else subscription.begin();
   }
 
   /** Gives a client what its handshake asked for; or all, but not before it had its say. */
@@ -295,14 +345,21 @@ export class LiveSession {
       await this.subscribe(identity, wish, () => undefined);
       return;
     }
-    const subscription = this.replace(identity);
-    subscription.beginHeld(FIRST_WORD_WITHIN_MS, (error) => this.failed(subscription, error));
+    this.beginHeld(this.replace(identity), null);
+  }
+
+  private beginHeld(subscription: Subscription, since: StreamPosition | null): void {
+    subscription.beginHeld(FIRST_WORD_WITHIN_MS, (error) => this.failed(subscription, error), since);
   }
 
   private complain(error: unknown): void {
     const known =
       error instanceof DomainError
-        ? { code: error.code, message: error.message }
+        ? {
+            code: error.code,
+            message: error.message,
+            ...(error.errors.length > 0 && { errors: error.errors }),
+          }
         : error instanceof InvalidTokenError
           ? { code: 'unauthorized', message: error.message }
           : { code: 'internal_error', message: 'Something went wrong here.' };

@@ -8,6 +8,8 @@ import { deflatedTextFrames, textFrames } from './web-socket-frame.js';
 export const TRY_AGAIN_LATER = 1013;
 /** A client that has not read so much by then is not reading. */
 const DRAINED_WITHIN_MS = 10_000;
+/** How long a client that is not listened to any more may take to read why. */
+const GOODBYE_MS = 1_000;
 
 /** The WebSockets' own way to send is not used: it would make a header anew for each of them. */
 const WEB_SOCKET: FrameFormat = { encode: (messages) => textFrames(messages.map(({ text }) => text)) };
@@ -19,6 +21,7 @@ const COMPRESSED_WEB_SOCKET: FrameFormat = {
 /** A WebSocket as the stream sees it: it writes frames that were made for many, and gives up who does not read them. */
 export class LiveSocket implements Outlet {
   readonly format: FrameFormat;
+  private deaf = false;
 
   /**
    * @param connection what the WebSocket runs on.
@@ -40,9 +43,7 @@ export class LiveSocket implements Outlet {
   }
 
   write(frames: Buffer): void {
-    if (this.isClosed()) return;
-    if (this.socket.bufferedAmount > this.maxBuffer) this.drop();
-    else this.connection.write(frames);
+    if (this.hasRoom()) this.connection.write(frames);
   }
 
   async drained(): Promise<boolean> {
@@ -55,8 +56,33 @@ export class LiveSocket implements Outlet {
     this.write(textFrames([JSON.stringify({ event, time: new Date().toISOString(), data })]));
   }
 
+  ping(): void {
+    if (this.hasRoom()) this.socket.ping();
+  }
+
+  /** Answers a ping, with what came with it (RFC 6455, section 5.5.3). */
+  pong(data: Buffer): void {
+    if (this.hasRoom()) this.socket.pong(data);
+  }
+
   close(code: number, reason: string): void {
     this.socket.close(code, reason);
+  }
+
+  /** Reads nothing more of what it sends, also not the rest of a flood, and ends the connection for good a moment later. */
+  ignore(): void {
+    if (this.deaf) return;
+    this.deaf = true;
+    this.socket.pause();
+    setTimeout(() => this.socket.terminate(), GOODBYE_MS).unref();
+  }
+
+  /** Whether more may be sent; whoever has not read what was sent before is given up. */
+  private hasRoom(): boolean {
+    if (this.isClosed()) return false;
+    if (this.socket.bufferedAmount <= this.maxBuffer) return true;
+    this.drop();
+    return false;
   }
 
   private async roomAgain(): Promise<void> {

@@ -1,8 +1,11 @@
-/** Messages a client may send at once, and then a minute. */
+/** Messages, pings and pongs a client may send at once, and then a minute. */
 const BURST = 60;
 const PER_SECOND = 1;
 
-/** How many messages one connection may still send: subscriptions are written down for ever, so they are not for free. */
+/**
+ * How much one connection may still send: subscriptions are written down for ever, and pings are answered, so they are not
+ * for free.
+ */
 export class MessageAllowance {
   private left = BURST;
   private since = performance.now();

@@ -1,5 +1,9 @@
 import { ApiPropertyOptional } from '@nestjs/swagger';
 import { IsOptional, IsString } from 'class-validator';
+import { EVENT_TYPES } from '#kernel';
+import { METRIC_NAME_PATTERN } from '#readings';
+
+const listOf = (item: string): string => `^(${item})(,(${item}))*$`;
 
 /** Query of GET /stream: what of the stream is wanted. Lists are separated by commas; one that is absent narrows nothing. */
 export class StreamQuery {
@@ -15,13 +19,18 @@ export class StreamQuery {
 
   @ApiPropertyOptional({
     example: 'blood_pressure,spo2',
-    description: 'Metrics and panels; they narrow measurements only',
+    pattern: listOf(METRIC_NAME_PATTERN),
+    description: 'Up to 1000 metrics and panels; they narrow measurements only',
   })
   @IsOptional()
   @IsString()
   metric_types?: string;
 
-  @ApiPropertyOptional({ example: 'device.data.received', description: 'Types of events' })
+  @ApiPropertyOptional({
+    example: 'device.data.received',
+    pattern: listOf(EVENT_TYPES.map((type) => type.replaceAll('.', '[.]')).join('|')),
+    description: 'Types of events',
+  })
   @IsOptional()
   @IsString()
   events?: string;

@@ -1,5 +1,5 @@
 import type { DomainEvent, Principal } from '#kernel';
-import { mayHear, measuredBy, passes, type StreamFilter } from '../domain/stream-filter.js';
+import { mayHear, measuredBy, passes, reachOf, type StreamFilter } from '../domain/stream-filter.js';
 
 /** How a kind of watcher receives its messages. */
 export interface FrameFormat {
@@ -164,10 +164,7 @@ function leave(place: readonly [Index, string | number] | Set<Group>, group: Gro
 function keyOf({ principal, filter }: Watcher): string {
   const sorted = (set: ReadonlySet<string | number> | undefined): unknown => set && [...set].sort();
   return JSON.stringify([
-    principal.tenant,
-    principal.patientId,
-    principal.has('commands:read'),
-    principal.has('admin'),
+    reachOf(principal),
     sorted(filter.deviceIds) ?? null,
     sorted(filter.patientIds) ?? null,
     sorted(filter.metricTypes) ?? null,

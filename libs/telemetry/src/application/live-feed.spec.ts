@@ -4,6 +4,8 @@ import { NO_FILTER } from '../domain/stream-filter.js';
 import { StreamLog, type LogEntry, type NotedEvent } from '../ports/stream-log.js';
 import type { FrameFormat, Watcher } from './audience.js';
 import { LiveFeed } from './live-feed.js';
+import { StreamReplay } from './stream-replay.js';
+import { Subscription } from './subscription.js';
 
 class Log extends StreamLog {
   readonly noted: NotedEvent[] = [];
@@ -84,6 +86,28 @@ describe('LiveFeed', () => {
     feed.leave(leaving);
     await nextTurn();
     expect(leaving.sent).toEqual([]);
+  });
+
+  it('tells who asks anew in the turn of an event of all, and of each once', async () => {
+    const sent: string[] = [];
+    const outlet = {
+      format,
+      maxBuffer: 1_000,
+      write: (frames: Buffer) => void sent.push(frames.toString()),
+      drained: () => Promise.resolve(true),
+    };
+    const { principal } = watcher();
+    const subscription = (): Subscription =>
+      new Subscription(feed, new StreamReplay(log), outlet, principal, NO_FILTER);
+    const before = subscription();
+    before.begin();
+    void bus.publish([event('x', 1)]);
+    before.end();
+    expect(sent).toEqual(['7.1.0.0_x']);
+    subscription().begin();
+    void bus.publish([event('y', 2)]);
+    await nextTurn();
+    expect(sent).toEqual(['7.1.0.0_x', '7.2.0.0_y']);
   });
 
   it('has those written down that no stored message tells of, and counts them apart', async () => {

@@ -34,6 +34,7 @@ export class Subscription implements Watcher {
   private resuming = false;
   /** While it is kept back: how to get at it when it became too much. */
   private instead: (() => Promise<void>) | null = null;
+  private since: StreamPosition | null = null;
   private timer: NodeJS.Timeout | undefined;
 
   constructor(
@@ -55,11 +56,13 @@ export class Subscription implements Watcher {
   /**
    * Begins with what is told from now on, but keeps it back for a moment.
    * @param failed hears why what was too much to be kept could not be read from the log.
+   * @param since begins from there instead, and reads it from the log when the moment is over.
    */
-  beginHeld(forMs: number, failed: (error: unknown) => void): void {
-    const since = this.feed.position;
-    this.instead = () => this.resume(since, () => undefined).catch(failed);
-    this.hold();
+  beginHeld(forMs: number, failed: (error: unknown) => void, since: StreamPosition | null = null): void {
+    const from = since ?? this.feed.position;
+    this.since = from;
+    this.instead = () => this.resume(from, () => undefined).catch(failed);
+    if (!since) this.hold();
     this.timer = setTimeout(() => this.release(), forMs);
   }
 
@@ -71,6 +74,11 @@ export class Subscription implements Watcher {
   /** Whether it still tells what was missed. */
   get isResuming(): boolean {
     return this.resuming;
+  }
+
+  /** From where on it is kept back; null: it is not. */
+  get heldSince(): StreamPosition | null {
+    return this.instead && this.since;
   }
 
   /** Passes on what was kept back, and all that comes; not while it resumes, which ends by itself. */
@@ -119,8 +127,9 @@ export class Subscription implements Watcher {
     }
   }
 
-  /** Nothing follows any more. */
+  /** Nothing follows any more but what was told before. */
   end(): void {
+    this.feed.remove(this);
     this.ended = true;
     clearTimeout(this.timer);
     this.held = null;

@@ -1,5 +1,5 @@
 import { Principal, type Claims, type DomainEvent } from '#kernel';
-import { mayHear, NO_FILTER, passes, type StreamFilter } from './stream-filter.js';
+import { mayHear, NO_FILTER, passes, reachOf, type StreamFilter } from './stream-filter.js';
 
 const measured: DomainEvent = {
   id: '1',
@@ -62,7 +62,7 @@ describe('passes', () => {
 describe('what a token is told of', () => {
   const command: DomainEvent = { ...measured, type: 'command.sent', data: {} };
   const rejected: DomainEvent = { ...stray, deviceId: 'device_123', patientId: 1 };
-  it.each<[Claims, readonly [measured: boolean, command: boolean, rejected: boolean]]>([
+  const tokens: readonly [Claims, readonly [measured: boolean, command: boolean, rejected: boolean]][] = [
     [{ role: 'admin' }, [true, true, true]],
     [{ role: 'admin', patient_id: 1 }, [true, true, false]],
     [{ role: 'clinician' }, [true, true, false]],
@@ -72,8 +72,15 @@ describe('what a token is told of', () => {
     [{ scope: 'stream commands:read' }, [true, true, false]],
     [{ scope: 'stream' }, [true, false, false]],
     [{ role: 'admin', tenant: 'north' }, [false, false, false]],
-  ])('is, for %j: %j', (claims, heard) => {
+  ];
+  it.each(tokens)('is, for %j: %j', (claims, heard) => {
     const principal = Principal.fromClaims(claims);
     expect([measured, command, rejected].map((event) => mayHear(principal, event))).toEqual(heard);
+  });
+
+  it.each(tokens)('differs from another’s only where its reach does: %j', (claims, heard) => {
+    const reach = reachOf(Principal.fromClaims(claims));
+    const alike = tokens.filter(([others]) => reachOf(Principal.fromClaims(others)) === reach);
+    expect(alike.map(([, others]) => others)).toEqual(alike.map(() => heard));
   });
 });

@@ -23,6 +23,12 @@ export function mayHear(principal: Principal, event: DomainEvent): boolean {
   return true;
 }
 
+/** All that {@link mayHear} goes by: the same for whoever may hear the same. */
+export function reachOf(principal: Principal): string {
+  const { tenant, patientId } = principal;
+  return JSON.stringify([tenant, patientId, principal.has('commands:read'), principal.has('admin')]);
+}
+
 /** Whether an event passes. Metric types narrow data events only: other events measure nothing. */
 export function passes(filter: StreamFilter, event: DomainEvent): boolean {
   if (filter.events && !filter.events.has(event.type)) return false;
