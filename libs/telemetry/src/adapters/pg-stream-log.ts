@@ -45,13 +45,16 @@ const NOTE = `
   SELECT $1, place, other, body FROM unnest($2::bigint[], $3::bigint[], $4::bytea[]) AS new (place, other, body)
   ON CONFLICT DO NOTHING`;
 
-// The size of a body is known without fetching it.
+// The size of a body is known without fetching it. A row is known by its last message: what was told up to the middle of
+// one is in the first that ends there or later.
 const READ = `
   SELECT place, other, extract(epoch FROM at)::float8 * 1000 AS at, body FROM (
     SELECT *, sum(octet_length(body)) OVER (ORDER BY place, other) - octet_length(body) AS before FROM (
       SELECT place, other, at, body FROM stream_log
-      WHERE epoch = $1 AND (place, other) > ($2::bigint, $3::bigint) AND place <= $4 AND other <= $5
-        AND (other = 0 OR other > $6)
+      WHERE epoch = $1 AND (place, other) > ($2::bigint, $3::bigint) AND other <= $5 AND (other = 0 OR other > $6)
+        AND place <= coalesce((
+          SELECT place FROM stream_log WHERE epoch = $1 AND other = 0 AND place >= $4 ORDER BY place LIMIT 1
+        ), $4)
       ORDER BY place, other LIMIT ${PAGE_ROWS}
     ) AS candidates
   ) AS measured WHERE before < ${PAGE_BYTES} ORDER BY place, other`;

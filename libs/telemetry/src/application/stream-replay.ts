@@ -83,7 +83,7 @@ export class StreamReplay {
   async *steps(stretches: readonly Stretch[], wants: Wants): AsyncGenerator<Step> {
     // What is told may still be on its way into the log.
     await this.log.settled();
-    const ways = new Map(stretches.map(({ after }) => [after.epoch, new Way(after, wants)]));
+    const ways = new Map(stretches.map((stretch) => [stretch.after.epoch, new Way(stretch, wants)]));
     const read = (stretch: Stretch, from: LogRow | null): Promise<readonly LogRow[]> =>
       this.log.read(stretch, (ways.get(stretch.after.epoch) as Way).reached, from);
     const unread = stretches.filter(({ after, until }) => !until || !after.covers(until));
@@ -121,29 +121,47 @@ function wantsOf({ principal, filter }: Reader): Wants {
 
 /** How far a run has been read. */
 class Way {
-  constructor(
-    public reached: StreamPosition,
-    private readonly wants: Wants,
-  ) {}
+  reached: StreamPosition;
+  private readonly until: StreamPosition | null;
 
-  /** Goes past an entry. @param into takes what is to be told of it. */
+  constructor(
+    { after, until }: Stretch,
+    private readonly wants: Wants,
+  ) {
+    this.reached = after;
+    this.until = until;
+  }
+
+  /** Goes past an entry, where it lies on the way. @param into takes what is to be told of it. */
   pass({ other }: LogRow, entry: LoggedMessage | EventEntry, into: Told[]): void {
     const { place } = entry;
     if ('event' in entry) {
-      if (other === 0 && !this.reached.isBefore(place, 0)) return;
+      if (other === 0 && !this.isAhead(place, 0)) return;
       this.reached = other === 0 ? this.reached.afterMessage(place, 0) : this.reached.afterOther(other);
       this.tell(entry.event, into);
       return;
     }
-    if (place < this.reached.place) return;
+    const last = this.lastOf(entry);
+    if (!this.isAhead(place, last)) return;
     const { epoch } = this.reached;
     for (const event of this.wants.concerns(entry) ? eventsOf(entry, epoch) : []) {
       const index = event.logged?.index ?? 0;
-      if (!this.reached.isBefore(place, index)) continue;
+      if (!this.isAhead(place, index)) continue;
       this.reached = this.reached.afterMessage(place, index);
       this.tell(event, into);
     }
-    this.reached = this.reached.afterMessage(place, entry.events - 1);
+    this.reached = this.reached.afterMessage(place, last);
+  }
+
+  /** A row may hold more on either side. */
+  private isAhead(place: number, index: number): boolean {
+    return this.reached.isBefore(place, index) && !this.until?.isBefore(place, index);
+  }
+
+  /** The last event of a message that lies on the way. */
+  private lastOf({ place, events }: LoggedMessage): number {
+    const isCut = this.until?.isBefore(place, events - 1) && this.until.place === place;
+    return isCut ? (this.until as StreamPosition).index : events - 1;
   }
 
   private tell(event: DomainEvent, into: Told[]): void {
