@@ -28,6 +28,8 @@ const STOP_WITHIN_MS = 1_000;
 /** A page has no more rows, and bytes, than that; but one row in any case. */
 const PAGE_ROWS = 1_000;
 const PAGE_BYTES = 65_536;
+/** Payloads in a row: whoever goes on in the middle of one reads it once more. But one message in any case. */
+const ROW_BYTES = 262_144;
 /** Behind every number. */
 const END = Number.MAX_SAFE_INTEGER;
 
@@ -133,11 +135,13 @@ export class PgStreamLog extends StreamLog implements OnApplicationBootstrap, Be
   ): Promise<void> {
     const client = clientOf(transaction);
     await this.peers.share(client, epoch);
-    await client.query({
-      name: 'stream-log-append',
-      text: APPEND,
-      values: [epoch, range.last, packBatch(range.first, entries)],
-    });
+    for (const { first, last, lot } of lotsOf(range, entries)) {
+      await client.query({
+        name: 'stream-log-append',
+        text: APPEND,
+        values: [epoch, last, packBatch(first, lot)],
+      });
+    }
   }
 
   async repeated(
@@ -249,6 +253,28 @@ export class PgStreamLog extends StreamLog implements OnApplicationBootstrap, Be
       await sleep(RETRY_MS, undefined, { signal }).catch(() => undefined);
     }
   }
+}
+
+/** What a batch is written in: lots that follow on each other. */
+function* lotsOf(
+  { first, last }: Range,
+  entries: readonly LogEntry[],
+): Generator<Range & { readonly lot: readonly LogEntry[] }> {
+  let begin = 0;
+  let begun = first;
+  let bytes = 0;
+  for (const [index, entry] of entries.entries()) {
+    const size = 'payload' in entry ? entry.payload.length : 0;
+    const before = entries[index - 1];
+    if (before && bytes + size > ROW_BYTES) {
+      yield { first: begun, last: before.place, lot: entries.slice(begin, index) };
+      begin = index;
+      begun = before.place + 1;
+      bytes = 0;
+    }
+    bytes += size;
+  }
+  yield { first: begun, last, lot: begin === 0 ? entries : entries.slice(begin) };
 }
 
 function aborted(signal: AbortSignal): Promise<null> {
