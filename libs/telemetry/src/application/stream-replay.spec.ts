@@ -2,7 +2,13 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Principal, type DomainEvent } from '#kernel';
 import { NO_FILTER } from '../domain/stream-filter.js';
 import { StreamPosition } from '../domain/stream-position.js';
-import { StreamLog, type LogEntry, type LogRow, type Stretch } from '../ports/stream-log.js';
+import {
+  StreamLog,
+  type LoggedMessage,
+  type LogEntry,
+  type LogRow,
+  type Stretch,
+} from '../ports/stream-log.js';
 import type { StreamMessage } from './audience.js';
 import { StreamReplay, type Listener } from './stream-replay.js';
 
@@ -58,6 +64,40 @@ class Log extends StreamLog {
       }));
   }
 }
+
+/** One run of three messages in one row, each with two measurements. */
+class BatchLog extends Log {
+  override read(_: Stretch, __: StreamPosition, from: LogRow | null): Promise<readonly LogRow[]> {
+    const entries = (): readonly LoggedMessage[] => [1, 2, 3].map(messageOf);
+    return Promise.resolve(from ? [] : [{ epoch: 7, at: 1, place: 3, other: 0, entries }]);
+  }
+}
+
+const messageOf = (place: number): LoggedMessage => ({
+  place,
+  topic: 'devices/a/data',
+  payload: Buffer.alloc(100),
+  device: {
+    deviceId: 'a',
+    tenant: 'default',
+    patientId: 1,
+    patientSince: null,
+    type: 'weight_scale',
+    decommissionedAt: null,
+  },
+  receivedAt: new Date('2024-01-23T10:31:00Z'),
+  dated: true,
+  events: 2,
+  parse: () => ({
+    readings: [60, 61].map((value) => ({
+      metric_type: 'weight',
+      value,
+      unit: 'kg',
+      timestamp: '2024-01-23T10:30:00Z',
+    })),
+  }),
+  id: () => `m${place}`,
+});
 
 class Client implements Listener {
   readonly principal = Principal.fromClaims({ role: 'admin' });
@@ -159,5 +199,19 @@ describe('what is told again', () => {
     const client = new Client();
     expect(await replay.tell(start, end, client)).toBe(true);
     expect(client.told).toEqual(all);
+  });
+
+  it.each([
+    [1, 0, 3, 1, ['7.1.1.0_m1.1', '7.2.0.0_m2', '7.2.1.0_m2.1', '7.3.0.0_m3', '7.3.1.0_m3.1']],
+    [1, 1, 2, 1, ['7.2.0.0_m2', '7.2.1.0_m2.1']],
+    [1, 1, 2, 0, ['7.2.0.0_m2']],
+    [2, 0, 3, 0, ['7.2.1.0_m2.1', '7.3.0.0_m3']],
+    [2, 0, 2, 1, ['7.2.1.0_m2.1']],
+    [2, 1, 2, 1, []],
+  ])('is cut inside a row, from %i.%i to %i.%i', async (place, index, lastPlace, lastIndex, ids) => {
+    const client = new Client();
+    const [after, until] = [start.afterMessage(place, index), start.afterMessage(lastPlace, lastIndex)];
+    expect(await new StreamReplay(new BatchLog(0)).tell(after, until, client)).toBe(true);
+    expect(client.told).toEqual(ids);
   });
 });
