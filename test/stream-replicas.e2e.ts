@@ -14,6 +14,7 @@ if (!Mosquitto.installed)
   process.stderr.write('The stream of replicas not tested: Mosquitto is not installed\n');
 
 const DEVICES = Array.from({ length: 6 }, (_, index) => `heart_${index}`);
+const placeOf = (id: string): number => Number(id.split('.')[1]);
 const epochOf = ({ id = '' }: LiveMessage): string => id.slice(0, id.indexOf('.'));
 const detailsOf = async (replica: Service): Promise<Record<string, Record<string, unknown>>> =>
   (await replica.get('/health/detailed')).body.details;
@@ -100,36 +101,43 @@ class Ward {
   replicas: Service[] = [];
   roamers: Roamer[] = [];
   load!: Load;
+  token = '';
   private device!: MqttClient;
-  private token = '';
 
   private constructor(
     readonly database: TestDatabase,
     readonly mosquitto: Mosquitto,
+    private readonly env: (number: number) => Record<string, string>,
   ) {}
 
   /**
    * Three replicas; of those that take turns, the first has the session.
    * @param env what each has of its own.
    * @param wayOfFirst how the first gets to the database.
+   * @param count where there are to be fewer at first.
    */
   static async open(
     env: (number: number) => Record<string, string> = () => ({}),
     wayOfFirst = (url: string): Promise<string> => Promise.resolve(url),
+    count = 3,
   ): Promise<Ward> {
     const [database, mosquitto] = await Promise.all([createDatabase(), Mosquitto.prepare()]);
     await mosquitto.start();
-    const ward = new Ward(database, mosquitto);
-    const start = (number: number, url = database.url): Promise<Service> =>
-      Service.start({ DATABASE_URL: url, ...mosquitto.env, ...env(number) });
-    const first = await start(1, await wayOfFirst(database.url));
+    const ward = new Ward(database, mosquitto, env);
+    const first = await ward.join(1, await wayOfFirst(database.url));
     await until('the session', async () => (await detailsOf(first))['mqtt']?.['connected'] === true);
-    ward.replicas = [first, ...(await Promise.all([2, 3].map((number) => start(number))))];
+    await Promise.all([2, 3].slice(0, count - 1).map((number) => ward.join(number)));
     for (const id of DEVICES) await first.register(id, 'ecg_monitor', 1);
     ward.device = await first.mqtt();
     ward.load = new Load(ward.device);
     ward.token = await first.token();
     return ward;
+  }
+
+  async join(number: number, url = this.database.url): Promise<Service> {
+    const replica = await Service.start({ DATABASE_URL: url, ...this.mosquitto.env, ...this.env(number) });
+    this.replicas.push(replica);
+    return replica;
   }
 
   addressOf(replica: Service): string {
@@ -384,6 +392,68 @@ describeWithMosquitto('the stream of three replicas, of which one is cut off fro
           ({ event, data }) => event === 'device.registered' && data['device_id'] === 'late_1',
         ),
       );
+  });
+});
+
+describeWithMosquitto('the stream of a replica that has told half of what another stored at once', () => {
+  const COUNT = 900;
+  let ward: Ward;
+
+  beforeAll(async () => {
+    ward = await Ward.open(() => ({ INGEST_BATCH_AGE: '300ms' }), undefined, 2);
+  });
+  afterAll(() => ward.close());
+
+  it('misses and doubles nothing for a client that comes back there: half from the log, the rest live', async () => {
+    const { load, database, replicas } = ward;
+    const [first] = replicas as [Service];
+    const watcher = await ward.watcherAt(first);
+    const begun = await first.live(`?token=${await first.token()}`);
+    const start = String((await begun.hear('connected')).data['last_id']);
+    begun.end();
+    load.publish(COUNT);
+    await load.untilReadBy(watcher);
+    const [row] = await database.query<{ epoch: number; last: number; middle: number }>(
+      `SELECT epoch, last::int, (last - size / 2)::int AS middle FROM (
+         SELECT epoch, place AS last, place - lag(place, 1, 0::bigint) OVER (ORDER BY place) AS size
+         FROM stream_log WHERE other = 0
+       ) AS rows ORDER BY size DESC LIMIT 1`,
+    );
+    const { epoch = 0, last = 0, middle = 0 } = row ?? {};
+    expect(last - middle).toBeGreaterThan(100);
+    const read = placeOf(watcher.read.at(-1)?.id ?? '');
+    await until('it to be said that all was told', async () => {
+      const [run] = await database.query<{ told: number }>(
+        `SELECT told_place::int AS told FROM stream_epochs WHERE epoch = ${epoch}`,
+      );
+      return run?.told === read;
+    });
+    // Where a replica is for a moment that tells of a large row. The third begins there.
+    await database.query(`UPDATE stream_epochs SET told_place = ${middle} WHERE epoch = ${epoch}`);
+    const third = await ward.join(3);
+    const [id = ''] = DEVICES;
+    const clients = await Promise.all(
+      ['', `&device_ids=${id}`].map((filter) =>
+        third.live(`?token=${ward.token}&since=${start}&events=device.data.received${filter}`),
+      ),
+    );
+    const [all, narrowed] = clients as [LiveClient, LiveClient];
+    for (const client of clients) await client.hear('replayed');
+    expect((await all.hear('replayed')).data['events']).toBe(middle - placeOf(start));
+    load.publish(DEVICES.length);
+    await load.stop();
+    const numbersOf = ({ messages }: LiveClient, id: string): unknown[] =>
+      messages.filter(({ data }) => data['device_id'] === id).map(({ data }) => data['number']);
+    const numbers = Array.from({ length: COUNT / DEVICES.length + 1 }, (_, number) => number);
+    for (const [client, ids] of [
+      [all, DEVICES],
+      [narrowed, [id]],
+    ] as const)
+      for (const each of ids) {
+        await until('the rest', () => numbersOf(client, each).includes(numbers.length - 1));
+        expect(numbersOf(client, each)).toEqual(numbers);
+      }
+    for (const client of clients) client.end();
   });
 });
 

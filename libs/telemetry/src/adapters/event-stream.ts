@@ -49,6 +49,10 @@ export class EventStream implements Outlet {
     else this.body.write(frames);
   }
 
+  get isFull(): boolean {
+    return this.body.writableNeedDrain;
+  }
+
   async drained(): Promise<boolean> {
     if (!this.ended && this.body.writableNeedDrain) await this.roomAgain();
     return !this.ended;

@@ -11,6 +11,9 @@ const DRAINED_WITHIN_MS = 10_000;
 /** How long a client that is not listened to any more may take to read why. */
 const GOODBYE_MS = 1_000;
 
+/** So much waits for a client that is told what it missed, and a message; not all that it could be given. */
+const AHEAD_BYTES = 131_072;
+
 /** The WebSockets' own way to send is not used: it would make a header anew for each of them. */
 const WEB_SOCKET: FrameFormat = { encode: (messages) => textFrames(messages.map(({ text }) => text)) };
 
@@ -46,8 +49,12 @@ export class LiveSocket implements Outlet {
     if (this.hasRoom()) this.connection.write(frames);
   }
 
+  get isFull(): boolean {
+    return this.socket.bufferedAmount > Math.min(AHEAD_BYTES, this.maxBuffer / 2);
+  }
+
   async drained(): Promise<boolean> {
-    if (!this.isClosed() && this.socket.bufferedAmount > this.maxBuffer / 2) await this.roomAgain();
+    if (!this.isClosed() && this.connection.writableNeedDrain) await this.roomAgain();
     return !this.isClosed();
   }
 

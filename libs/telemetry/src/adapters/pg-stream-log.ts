@@ -28,6 +28,8 @@ const STOP_WITHIN_MS = 1_000;
 /** A page has no more rows, and bytes, than that; but one row in any case. */
 const PAGE_ROWS = 1_000;
 const PAGE_BYTES = 65_536;
+/** Payloads in a row: whoever goes on in the middle of one reads it once more. But one message in any case. */
+const ROW_BYTES = 262_144;
 /** Behind every number. */
 const END = Number.MAX_SAFE_INTEGER;
 
@@ -45,13 +47,16 @@ const NOTE = `
   SELECT $1, place, other, body FROM unnest($2::bigint[], $3::bigint[], $4::bytea[]) AS new (place, other, body)
   ON CONFLICT DO NOTHING`;
 
-// The size of a body is known without fetching it.
+// The size of a body is known without fetching it. A row is known by its last message: what was told up to the middle of
+// one is in the first that ends there or later.
 const READ = `
   SELECT place, other, extract(epoch FROM at)::float8 * 1000 AS at, body FROM (
     SELECT *, sum(octet_length(body)) OVER (ORDER BY place, other) - octet_length(body) AS before FROM (
       SELECT place, other, at, body FROM stream_log
-      WHERE epoch = $1 AND (place, other) > ($2::bigint, $3::bigint) AND place <= $4 AND other <= $5
-        AND (other = 0 OR other > $6)
+      WHERE epoch = $1 AND (place, other) > ($2::bigint, $3::bigint) AND other <= $5 AND (other = 0 OR other > $6)
+        AND place <= coalesce((
+          SELECT place FROM stream_log WHERE epoch = $1 AND other = 0 AND place >= $4 ORDER BY place LIMIT 1
+        ), $4)
       ORDER BY place, other LIMIT ${PAGE_ROWS}
     ) AS candidates
   ) AS measured WHERE before < ${PAGE_BYTES} ORDER BY place, other`;
@@ -130,11 +135,13 @@ export class PgStreamLog extends StreamLog implements OnApplicationBootstrap, Be
   ): Promise<void> {
     const client = clientOf(transaction);
     await this.peers.share(client, epoch);
-    await client.query({
-      name: 'stream-log-append',
-      text: APPEND,
-      values: [epoch, range.last, packBatch(range.first, entries)],
-    });
+    for (const { first, last, lot } of lotsOf(range, entries)) {
+      await client.query({
+        name: 'stream-log-append',
+        text: APPEND,
+        values: [epoch, last, packBatch(first, lot)],
+      });
+    }
   }
 
   async repeated(
@@ -246,6 +253,28 @@ export class PgStreamLog extends StreamLog implements OnApplicationBootstrap, Be
       await sleep(RETRY_MS, undefined, { signal }).catch(() => undefined);
     }
   }
+}
+
+/** What a batch is written in: lots that follow on each other. */
+function* lotsOf(
+  { first, last }: Range,
+  entries: readonly LogEntry[],
+): Generator<Range & { readonly lot: readonly LogEntry[] }> {
+  let begin = 0;
+  let begun = first;
+  let bytes = 0;
+  for (const [index, entry] of entries.entries()) {
+    const size = 'payload' in entry ? entry.payload.length : 0;
+    const before = entries[index - 1];
+    if (before && bytes + size > ROW_BYTES) {
+      yield { first: begun, last: before.place, lot: entries.slice(begin, index) };
+      begin = index;
+      begun = before.place + 1;
+      bytes = 0;
+    }
+    bytes += size;
+  }
+  yield { first: begun, last, lot: begin === 0 ? entries : entries.slice(begin) };
 }
 
 function aborted(signal: AbortSignal): Promise<null> {

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable, Logger, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { Client, type ClientBase, type QueryResultRow } from 'pg';
 import { Config, Database, errorCode } from '#platform';
-import { StreamPosition } from '../domain/stream-position.js';
+import { LAST_INDEX, StreamPosition } from '../domain/stream-position.js';
 import { StreamPeers, type Peer } from '../ports/stream-peers.js';
 import { FIRST_BYTES, firstOf } from './stream-log-body.js';
 
@@ -13,8 +13,6 @@ const NUMBERS = 0;
 const CHANNEL = 'stream_peers';
 const RETRY_MS = 500;
 const ANSWER_WITHIN_MS = 5_000;
-/** Behind every event of a message. */
-const LAST_INDEX = 9_999;
 /** When this run lost its own connection, the others may have lost theirs, and are about to come back. */
 const SPARED_MS = 5_000;
 

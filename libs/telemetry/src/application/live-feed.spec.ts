@@ -93,6 +93,7 @@ describe('LiveFeed', () => {
     const outlet = {
       format,
       maxBuffer: 1_000,
+      isFull: false,
       write: (frames: Buffer) => void sent.push(frames.toString()),
       drained: () => Promise.resolve(true),
     };

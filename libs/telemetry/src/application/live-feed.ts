@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { EventBus, eventDataJson, type DomainEvent } from '#kernel';
-import { besideOf, StreamPosition } from '../domain/stream-position.js';
+import { besideOf, LAST_INDEX, StreamPosition } from '../domain/stream-position.js';
 import { StreamLog, type NotedEvent } from '../ports/stream-log.js';
 import { Audience, type FrameFormat, type StreamMessage, type Watcher } from './audience.js';
 import { RecentNames } from './recent-names.js';
@@ -210,7 +210,7 @@ export class LiveFeed {
       if (logged) {
         const { repeats } = logged;
         // Told before, or told by whoever reads the log.
-        if (repeats !== undefined && repeats > place) [place, index] = [repeats, 0];
+        if (repeats !== undefined && repeats > place) [place, index] = [repeats, LAST_INDEX];
         if (repeats !== undefined || logged.epoch !== epoch) continue;
         ({ place, index } = logged);
       } else {

@@ -1,9 +1,9 @@
 import type { Principal } from '#kernel';
 import type { StreamFilter } from '../domain/stream-filter.js';
 import type { StreamPosition } from '../domain/stream-position.js';
-import type { FrameFormat, Watcher } from './audience.js';
+import type { FrameFormat, StreamMessage, Watcher } from './audience.js';
 import type { LiveFeed } from './live-feed.js';
-import type { StreamReplay } from './stream-replay.js';
+import type { Listener, StreamReplay } from './stream-replay.js';
 
 /** Messages behind the stream from which on the rest is read from the log while the stream already flows in. */
 const NEAR = 5_000;
@@ -15,7 +15,9 @@ export interface Outlet {
   readonly maxBuffer: number;
   /** Passes on, or gives up whoever is too far behind. Must neither throw nor wait. */
   write(frames: Buffer): void;
-  /** Resolves when there is room for more; to false when there is nobody any more. */
+  /** Whether so much waits to be read that nothing is to be written ahead of it. */
+  readonly isFull: boolean;
+  /** Resolves when what was written is on its way; to false when there is nobody any more. */
   drained(): Promise<boolean>;
 }
 
@@ -25,13 +27,15 @@ interface Held {
 }
 
 /** What somebody wants of the stream, from when on: at once, held back for a moment, or behind what was missed. */
-export class Subscription implements Watcher {
+export class Subscription implements Watcher, Listener {
   readonly format: FrameFormat;
   /** Null: what comes is passed on. */
   private held: Held[] | null = null;
   private heldBytes = 0;
   private ended = false;
   private resuming = false;
+  /** Messages told again. */
+  private replayed = 0;
   /** While it is kept back: how to get at it when it became too much. */
   private instead: (() => Promise<void>) | null = null;
   private since: StreamPosition | null = null;
@@ -106,25 +110,33 @@ export class Subscription implements Watcher {
     this.feed.counts.replays += 1;
     this.resuming = true;
     await this.feed.reach(since);
-    let count = 0;
     for (let after = since; !this.isEnded();) {
       const until = this.feed.position;
       if (after.messagesUntil(until) < NEAR) this.hold();
-      for await (const messages of this.replay.between(after, until, this)) {
-        if (this.isEnded()) return;
-        count += messages.length;
-        this.feed.counts.sent += messages.length;
-        this.feed.counts.replayed += messages.length;
-        this.outlet.write(this.format.encode(messages));
-        if (!(await this.outlet.drained())) return;
-      }
+      if (!(await this.replay.tell(after, until, this))) return;
       after = until;
       if (this.held === null || this.isEnded()) continue;
-      caughtUp(count);
+      caughtUp(this.replayed);
       this.resuming = false;
       this.release();
       return;
     }
+  }
+
+  tell(messages: readonly StreamMessage[]): void {
+    if (this.ended) return;
+    this.replayed += messages.length;
+    this.feed.counts.sent += messages.length;
+    this.feed.counts.replayed += messages.length;
+    this.outlet.write(this.format.encode(messages));
+  }
+
+  hasRoom(): boolean {
+    return !this.ended && !this.outlet.isFull;
+  }
+
+  async roomAgain(): Promise<boolean> {
+    return (await this.outlet.drained()) && !this.isEnded();
   }
 
   /** Nothing follows any more but what was told before. */

@@ -16,6 +16,8 @@ export class SinceTooOld extends DomainError {
   }
 }
 
+/** Behind every event of a message. */
+export const LAST_INDEX = 9_999;
 /** So many replicas an id may speak of. */
 const MOST_BESIDE = 63;
 const ONE = String.raw`\d{1,9}\.\d{1,15}\.\d{1,4}\.\d{1,15}`;

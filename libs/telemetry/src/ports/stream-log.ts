@@ -124,7 +124,8 @@ export abstract class StreamLog {
   abstract stretches(after: StreamPosition, until: StreamPosition): Promise<readonly Stretch[]>;
 
   /**
-   * Some of a stretch behind `after`, in the order of telling; nothing when there is no more.
+   * Some of a stretch behind `after`, in the order of telling; nothing when there is no more. `after` may lie in the first
+   * of its rows, `until` in the last.
    * @param from the row that was read last on the way there; null: none was.
    * @throws DomainError invalid/since_too_old
    */
