@@ -29,8 +29,8 @@ class DataMessage implements InboxItem, IncomingMessage {
   readonly deviceId: string;
   readonly payload: Buffer;
   readonly packetId: number | null;
-  readonly duplicate: boolean;
   readonly retained: boolean;
+  private cameAgain = false;
   private date: Date | undefined;
 
   /** @param before the same message at an earlier delivery that is still in hand. */
@@ -41,12 +41,17 @@ class DataMessage implements InboxItem, IncomingMessage {
     private readonly dates: ReceiptDates,
     private readonly before?: DataMessage,
   ) {
+    if (before) before.cameAgain = true;
     this.topic = delivery.topic;
     this.deviceId = delivery.deviceId;
     this.payload = delivery.payload;
     this.packetId = delivery.packetId === 0 ? null : delivery.packetId;
-    this.duplicate = delivery.duplicate;
     this.retained = delivery.retained;
+  }
+
+  /** Also where it came again meanwhile: the repeat, which is in hand as well, may be stored first. */
+  get duplicate(): boolean {
+    return this.delivery.duplicate || this.cameAgain;
   }
 
   get receiptDate(): Date {

@@ -6,7 +6,7 @@ import { unpackBatch } from './stream-log-body.js';
 const MOST_RUNS = 16;
 const MOST_BYTES = 16 * 1_024 * 1_024;
 /** The machines' clocks may be apart. */
-const SLACK_MS = 5_000;
+export const SLACK_MS = 5_000;
 
 /** Runs may die while they are relied on; hardly so many. */
 const ATTEMPTS = 5;
@@ -26,11 +26,11 @@ const LAST_OF_EACH = `
   ) AS last JOIN stream_log ON stream_log.epoch = last.epoch AND other = 0 AND stream_log.place > last.place - $1
   ORDER BY last.epoch, stream_log.place`;
 
+// Of runs that are over as well: the other replica may have stored it and died, and this one was another run before.
 const SINCE = `
-  SELECT epoch, false AS ended, body FROM (
+  SELECT epoch, (SELECT ended FROM stream_epochs WHERE stream_epochs.epoch = newest.epoch) AS ended, body FROM (
     SELECT *, sum(octet_length(body)) OVER (ORDER BY at DESC, place DESC) AS bytes FROM stream_log
     WHERE other = 0 AND at > $1 AND epoch <> $2
-      AND epoch IN (SELECT stream_epochs.epoch FROM stream_epochs WHERE NOT ended)
   ) AS newest WHERE bytes < ${MOST_BYTES}`;
 
 // Whoever finds it dead does so before or after, and not in between.

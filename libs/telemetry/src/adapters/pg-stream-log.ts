@@ -17,7 +17,7 @@ import {
   type Stand,
   type Stretch,
 } from '../ports/stream-log.js';
-import { findRepeated } from './logged-repeats.js';
+import { findRepeated, SLACK_MS } from './logged-repeats.js';
 import { PgStreamPeers } from './pg-stream-peers.js';
 import { packBatch, packEvent, unpackBatch, unpackEvent } from './stream-log-body.js';
 
@@ -152,7 +152,8 @@ export class PgStreamLog extends StreamLog implements OnApplicationBootstrap, Be
     const { peers } = this;
     // What a run has left that died in the middle of two transactions is not all to be relied on.
     if (redelivered.length > 0) await peers.look([], true).catch(() => undefined);
-    const shared = peers.isAlone ? { ...others, entries: [] } : others;
+    const isAlone = peers.aloneSince.getTime() < others.since.getTime() - SLACK_MS;
+    const shared = isAlone ? { ...others, entries: [] } : others;
     const { inflight } = this.config.mqtt;
     return findRepeated(clientOf(transaction), this.epoch, inflight, redelivered, shared);
   }

@@ -83,8 +83,8 @@ export class PgStreamPeers extends StreamPeers implements OnApplicationBootstrap
   private readonly shares = new WeakMap<ClientBase, number>();
   private spared = 0;
   private burying: Promise<boolean> | null = null;
-  /** No other was seen to live when last looked. */
-  isAlone = true;
+  /** When another run was last seen to live, or may have: this one was another then, or could not look. */
+  aloneSince = new Date();
 
   /** Messages among which those are that a run had not acknowledged. */
   private readonly window: number;
@@ -121,7 +121,7 @@ export class PgStreamPeers extends StreamPeers implements OnApplicationBootstrap
     const mayBury = bury && Date.now() > this.spared;
     if (mayBury && records.some(({ ended }) => !ended) && (await this.bury(own)))
       records = await this.ask<PeerRecord>(LOOK, bounds);
-    this.isAlone = records.every(({ ended }) => ended);
+    if (records.some(({ ended }) => !ended)) this.aloneSince = new Date();
     return records.map(({ epoch, told_place, told_index, told_other, ended }) => ({
       epoch,
       told:
@@ -188,6 +188,7 @@ export class PgStreamPeers extends StreamPeers implements OnApplicationBootstrap
       // At once, before it is taken for dead.
       const wasJoined = this.client === client;
       this.client = undefined;
+      this.aloneSince = new Date();
       this.spared = Date.now() + SPARED_MS;
       // Not awaited: a connection that has fallen silent takes long to end.
       void client.end().catch(() => undefined);
@@ -202,6 +203,7 @@ export class PgStreamPeers extends StreamPeers implements OnApplicationBootstrap
     await client.query(`LISTEN ${CHANNEL}`);
     if (this.current === 0 || !(await this.goesOn(client))) this.current = await this.open(client);
     this.client = client;
+    this.aloneSince = new Date();
     this.resolveJoined();
     this.tellNews();
   }
