@@ -69,8 +69,21 @@ describe('the attentive sender', () => {
     sender.listening.add('b');
     heard.add('c');
     expect(await kinds('a1', 'a2', 'b1', 'b2', 'c1', 'c2')).toBe('unheard unheard taken taken taken taken');
-    expect(sender.sent).toEqual(['a1 b1 c1', 'b2 c2']);
+    expect(sender.sent).toEqual(['a1 b1 c1', 'c1', 'b2 c2', 'c2']);
     expect(asked).toEqual(['a c', 'c']);
+  });
+
+  it('sends it once more to a device that has come back just after', async () => {
+    heard.add('a');
+    sender.after = () => sender.listening.add('a');
+    expect(await kinds('a1', 'a2')).toBe('taken taken');
+    expect(sender.sent).toEqual(['a1', 'a1', 'a2']);
+  });
+
+  it('does not say that it was sent where it was no more to be sent then', async () => {
+    heard.add('a');
+    sender.after = () => (hold.holds = false);
+    expect(await kinds('a1', 'a2')).toBe('unsent unsent');
   });
 
   it('lets none overtake where a device comes back in the middle', async () => {

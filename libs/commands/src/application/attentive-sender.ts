@@ -7,7 +7,8 @@ import type { CarefulSender } from './careful-sender.js';
  * sessions takes a command for a device that has not come back yet, and nobody ever gets it; a broker that knows says so.
  *
  * Where nobody listens, `sent` is true of a device that has been heard of since the connection to the broker stands: it
- * has come back, and does not want commands. Of any other device it may be the broker that has forgotten what it wanted:
+ * has come back, and does not want commands. It may have come back just after it was sent one: what nobody got goes out once
+ * more, now that the device is known to be there. Of any other device it may be the broker that has forgotten what it wanted:
  * its commands are `unheard`, and go out another time. So that none overtakes one that was unheard, where a device comes
  * back in the middle, the first of several goes out alone.
  */
@@ -54,9 +55,14 @@ export class AttentiveSender {
     const unheard = commands.filter((_command, index) => sendings[index]?.kind === 'unheard');
     if (unheard.length === 0) return sendings;
     const heard = await this.heardAmong([...new Set(unheard.map(({ deviceId }) => deviceId))], hold);
-    return sendings.map((sending, index) =>
-      sending.kind === 'unheard' && heard.has(commands[index]?.deviceId ?? '') ? TAKEN : sending,
-    );
+    const again = unheard.filter(({ deviceId }) => heard.has(deviceId));
+    if (again.length === 0) return sendings;
+    const second = (await this.careful.send(again, now, hold)).values();
+    return sendings.map((sending, index) => {
+      if (sending.kind !== 'unheard' || !heard.has(commands[index]?.deviceId ?? '')) return sending;
+      const { value } = second.next();
+      return value === undefined || value.kind === 'unheard' ? TAKEN : value;
+    });
   }
 }
 

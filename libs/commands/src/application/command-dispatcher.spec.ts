@@ -124,6 +124,7 @@ describe('a command that reached nobody, of a device that nobody has heard of si
       sender,
       HERALD,
       registry,
+      { since: new Date() },
       clock,
       bus,
     );
@@ -217,6 +218,7 @@ describe('what is left of a claim while the broker is slow to answer', () => {
       sender,
       HERALD,
       registry,
+      { since: new Date() },
       { now: () => new Date() },
       new EventBus(() => undefined),
     );

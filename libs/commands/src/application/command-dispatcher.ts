@@ -3,6 +3,7 @@ import { BackgroundWork, Clock, EventBus } from '#kernel';
 import { DeviceRegistry } from '#devices';
 import { cancelled, expired, sent, undeliverable, type Command, type Step } from '../domain/command.js';
 import { CommandRepository, type Change, type NewCommand } from '../ports/command.repository.js';
+import { DeviceHearing } from '../ports/device-hearing.js';
 import { CommandSender, type Hold, type Sending } from '../ports/command-sender.js';
 import { AttentiveSender } from './attentive-sender.js';
 import { CarefulSender } from './careful-sender.js';
@@ -47,8 +48,6 @@ export class CommandDispatcher {
   private readonly careful: CarefulSender;
   private readonly attentive: AttentiveSender;
   private readonly keptBack = new KeptBack();
-  /** Since when the way to the broker has been open. */
-  private availableSince: Date;
   /** What this process is at. */
   private readonly leases = new Set<ClaimLease>();
   private sweepDue = 0;
@@ -60,10 +59,10 @@ export class CommandDispatcher {
     private readonly sender: CommandSender,
     private readonly herald: CommandHerald,
     private readonly devices: DeviceRegistry,
+    private readonly hearing: DeviceHearing,
     private readonly clock: Clock,
     bus: EventBus,
   ) {
-    this.availableSince = clock.now();
     this.careful = new CarefulSender(sender);
     this.attentive = new AttentiveSender(this.careful, sender, (deviceIds, hold) =>
       this.heardAmong(deviceIds, hold),
@@ -91,7 +90,6 @@ export class CommandDispatcher {
       },
     });
     sender.onAvailable(() => {
-      this.availableSince = clock.now();
       this.keptBack.clear();
       void this.sweep();
     });
@@ -186,11 +184,16 @@ export class CommandDispatcher {
     let heard: ReadonlySet<string> = new Set();
     await this.work.attempt(async () => {
       heard = await this.work.insist(
-        () => this.devices.heardSince(deviceIds, this.availableSince),
+        () => this.heardOfAmong(deviceIds),
         () => hold.holds,
       );
     });
     return heard;
+  }
+
+  private async heardOfAmong(deviceIds: readonly string[]): Promise<ReadonlySet<string>> {
+    const { since } = this.hearing;
+    return since ? this.devices.heardSince(deviceIds, since) : new Set();
   }
 
   private async sweep(): Promise<void> {
@@ -206,7 +209,7 @@ export class CommandDispatcher {
     const { keptBack } = this;
     if (keptBack.size === 0 || !this.sender.available) return;
     await this.work.attempt(async () => {
-      const heard = await this.devices.heardSince(keptBack.deviceIds, this.availableSince);
+      const heard = await this.heardOfAmong(keptBack.deviceIds);
       void this.serve(new Set([...heard, ...keptBack.due(performance.now())]));
     });
   }
