@@ -256,7 +256,7 @@ export class CommandDispatcher {
     return changes[0]?.command ?? null;
   }
 
-  /** @param owners looked up unless given. @throws where the broker did not take all of them. */
+  /** @param owners looked up unless given. @throws where the broker did not take all of them, or their claim has lapsed. */
   private async send(
     lease: ClaimLease,
     commands: readonly Command[],
@@ -271,7 +271,7 @@ export class CommandDispatcher {
       await this.keepBack(claim, commands, sendings);
       if (sendings.some(({ kind }) => kind === 'unsent' || kind === 'unanswered')) {
         await this.commands.release(claim);
-        throw new Error('the broker did not take all of them');
+        throw new Error('not all of them are known to have gone out');
       }
       this.work.wentWell();
       // Whoever found the queue taken up has left to us what came in meanwhile.
