@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import type { MqttClient } from 'mqtt';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { Mosquitto } from './support/mosquitto.js';
@@ -297,6 +298,63 @@ describeWithMosquitto('devices that the broker has lost', () => {
     await device.hasReceived(ids);
     await device.end();
     await Promise.all(replicas.map((replica) => replica.remove()));
+  });
+
+  it('are not taken for heard of by what had waited in the broker since before', async () => {
+    const service = await Service.start({ DATABASE_URL: database.url, ...mosquitto.env });
+    await service.register('scale_1', 'weight_scale');
+    const device = new Device(service, 'scale_1');
+    const client = await device.come();
+    await untilStatus(service, 'scale_1', 'online');
+    await service.end();
+    const body = JSON.stringify({ metric_type: 'weight', value: 70, unit: 'kg' });
+    await client.publishAsync('devices/scale_1/data', body, { qos: 1 });
+    await device.end();
+    // The service's session is kept, and this device's is no more.
+    await mosquitto.stop();
+    await mosquitto.start();
+    await service.launch();
+    await service.untilReady();
+    await until('that to be noted', async () => {
+      const rows = await database.query(
+        `SELECT FROM medical_devices WHERE device_id = 'scale_1' AND last_seen >= last_data_at`,
+      );
+      return rows.length === 1;
+    });
+    const { command_id, status } = await device.order();
+    expect(status).toBe('queued');
+    await device.come();
+    await device.untilAll('sent');
+    await device.hasReceived([command_id]);
+    await device.end();
+    await service.remove();
+  });
+
+  it('are not taken for heard of by the clock of another replica', async () => {
+    const env = { DATABASE_URL: database.url, ...mosquitto.env };
+    // The first one started reads what devices say.
+    const first = await Service.start({
+      ...env,
+      CLOCK_AHEAD_MS: '8000',
+      NODE_OPTIONS: `--import ${join(process.cwd(), 'test', 'support', 'clock-ahead.mjs')}`,
+    });
+    const second = await Service.start(env);
+    await first.register('pump_3', 'pulse_oximeter');
+    const device = new Device(first, 'pump_3');
+    const atSecond = new Device(second, 'pump_3');
+    await device.come();
+    await untilStatus(first, 'pump_3', 'online');
+    await device.end();
+    await loseAll([first, second]);
+    await mosquitto.start();
+    for (const replica of [second, first]) await replica.untilReady();
+    const orders = [await atSecond.order(), await device.order()];
+    expect(orders.map(({ status }) => status)).toEqual(['queued', 'queued']);
+    await device.come();
+    await device.untilAll('sent');
+    await device.hasReceived(orders.map(({ command_id }) => command_id));
+    await device.end();
+    await Promise.all([first, second].map((replica) => replica.remove()));
   });
 
   it('are not told from others over MQTT 3.1.1, which has no word for it', async () => {

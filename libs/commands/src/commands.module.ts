@@ -4,6 +4,7 @@ import { CommandResponsesMqtt } from './adapters/command-responses.mqtt.js';
 import { CommandsController } from './adapters/commands.controller.js';
 import { DeviceTypesController } from './adapters/device-types.controller.js';
 import { MqttCommandSender } from './adapters/mqtt-command-sender.js';
+import { MqttDeviceHearing } from './adapters/mqtt-device-hearing.js';
 import { TypeormCommandRepository } from './adapters/typeorm-command.repository.js';
 import { CommandDesk } from './application/command-desk.js';
 import { CommandDispatcher } from './application/command-dispatcher.js';
@@ -11,6 +12,7 @@ import { CommandHerald } from './application/command-herald.js';
 import { CommandRules } from './domain/command-catalogue.js';
 import { CommandRepository } from './ports/command.repository.js';
 import { CommandSender } from './ports/command-sender.js';
+import { DeviceHearing } from './ports/device-hearing.js';
 
 /** How often claims are renewed, expiry is looked for, and what was overlooked. */
 const TIDY_EVERY_MS = 1_000;
@@ -40,6 +42,7 @@ export class CommandsModule implements OnApplicationBootstrap {
       providers: [
         { provide: CommandRepository, useClass: TypeormCommandRepository },
         { provide: CommandSender, useClass: MqttCommandSender },
+        { provide: DeviceHearing, useClass: MqttDeviceHearing },
         {
           provide: CommandRules,
           inject: [Config],

@@ -39,6 +39,20 @@ describe('BackgroundWork', () => {
     expect([result, times, complaints]).toEqual(['done', 3, ['A']]);
   });
 
+  it('insists no more once it is of no use', async () => {
+    const { work } = stage();
+    let times = 0;
+    const insisted = work.insist(
+      () => {
+        times += 1;
+        return Promise.reject(coded('A'));
+      },
+      () => times < 2,
+    );
+    await expect(insisted).rejects.toThrow('a patient of 42 years');
+    expect(times).toBe(2);
+  });
+
   it('insists no more once it is to stop, and does not sleep it off', async () => {
     const { work } = stage();
     const insisted = work.insist(() => Promise.reject(coded('A')));

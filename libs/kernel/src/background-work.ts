@@ -28,14 +28,15 @@ export class BackgroundWork {
 
   /**
    * Repeats work every 200 ms until it succeeds.
-   * @throws what it said last, once there is to be no more.
+   * @param matters whether it is still of use.
+   * @throws what it said last, once there is to be no more or it is of no use.
    */
-  async insist<T>(work: () => Promise<T>): Promise<T> {
+  async insist<T>(work: () => Promise<T>, matters: () => boolean = () => true): Promise<T> {
     for (;;) {
       try {
         return await work();
       } catch (error) {
-        if (this.isStopping) throw error;
+        if (this.isStopping || !matters()) throw error;
         this.tell(error);
       }
       await this.pause();

@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { Config, DeviceTopic, encodeProperties, MqttPublisher, type PublishOutcome } from '#platform';
 import type { Command } from '../domain/command.js';
-import { CommandSender, type Sending } from '../ports/command-sender.js';
+import { CommandSender, type Hold, type Sending } from '../ports/command-sender.js';
 
 /** MQTT 5, section 3.4.2.1: PUBACK reason codes a broker may give for a message it would take another time. */
 const PASSING_REASONS: ReadonlySet<number> = new Set([
@@ -43,10 +43,13 @@ export class MqttCommandSender extends CommandSender {
     this.publisher.onConnected(listener);
   }
 
-  async send(commands: readonly Command[], now: Date): Promise<readonly Sending[]> {
+  async send(commands: readonly Command[], now: Date, hold: Hold): Promise<readonly Sending[]> {
     const outcomes = await this.publisher.publishNow(
       commands.map((command) => ({
         topic: this.commands.of(command.deviceId),
+        get lapsed(): boolean {
+          return !hold.has(command);
+        },
         payload: JSON.stringify({
           ...command.parameters,
           command: command.command,

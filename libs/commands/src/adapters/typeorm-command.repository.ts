@@ -75,8 +75,14 @@ const CLAIM = `
 
 const QUEUED_AMONG = `
   SELECT command_id FROM device_commands WHERE command_id = ANY ($1::uuid[]) AND status = 'queued'`;
+// What has lapsed stays so: it may have been taken for free by whoever cancels it, or for the front of its queue.
 const RENEW = `
-  UPDATE device_commands SET claimed_until = now() + ${LEASE} WHERE claimed_by = ANY ($1::uuid[]) AND status = 'queued'`;
+  WITH renewed AS (
+    UPDATE device_commands SET claimed_until = now() + ${LEASE}
+    WHERE claimed_by = ANY ($1::uuid[]) AND status = 'queued' AND claimed_until >= clock_timestamp()
+    RETURNING command_id
+  )
+  SELECT command_id FROM renewed`;
 const RELEASE = `
   UPDATE device_commands SET claimed_by = NULL, claimed_until = NULL WHERE claimed_by = $1 AND status = 'queued'`;
 const PUT_BACK = `
@@ -288,8 +294,9 @@ export class TypeormCommandRepository extends CommandRepository {
     return rows.map((row) => row.command_id);
   }
 
-  async renew(claims: readonly string[]): Promise<void> {
-    await this.database.query(RENEW, [claims]);
+  async renew(claims: readonly string[]): Promise<readonly string[]> {
+    const rows = await this.database.query<{ command_id: string }>(RENEW, [claims]);
+    return rows.map((row) => row.command_id);
   }
 
   async putBack(claim: string, commandIds: readonly string[]): Promise<void> {

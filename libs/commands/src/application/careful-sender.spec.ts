@@ -1,9 +1,12 @@
 import type { Command } from '../domain/command.js';
-import { CommandSender, type Sending } from '../ports/command-sender.js';
+import { CommandSender, type Hold, type Sending } from '../ports/command-sender.js';
 import { CarefulSender } from './careful-sender.js';
 
 const command = (commandId: string): Command => ({ commandId }) as Command;
 const now = (): Date => new Date(0);
+/** What has been lost meanwhile. */
+const lost = new Set<string>();
+const hold: Hold = { holds: true, has: ({ commandId }) => !lost.has(commandId) };
 const TAKEN: Sending = { kind: 'taken' };
 const UNSENT: Sending = { kind: 'unsent' };
 
@@ -25,8 +28,9 @@ class FakeSender extends CommandSender {
     // Nobody waits for it here.
   }
 
-  async send(commands: readonly Command[]): Promise<readonly Sending[]> {
+  async send(commands: readonly Command[], _now: Date, held: Hold): Promise<readonly Sending[]> {
     if (!this.connected) throw new Error('there is no connection');
+    if (!commands.every((each) => held.has(each))) return commands.map(() => UNSENT);
     const ids = commands.map(({ commandId }) => commandId);
     this.sent.push(ids);
     const first = ids.findIndex((id) => this.poison.has(id));
@@ -46,13 +50,14 @@ describe('the careful sender', () => {
   beforeEach(() => {
     jest.useFakeTimers();
     sender = new FakeSender();
+    lost.clear();
     careful = new CarefulSender(sender);
   });
   afterEach(() => jest.useRealTimers());
 
   const send = (...ids: string[]): Promise<readonly Sending[]> => {
     sender.connect();
-    return careful.send(ids.map(command), now);
+    return careful.send(ids.map(command), now, hold);
   };
   const kinds = async (...ids: string[]): Promise<string[]> => (await send(...ids)).map(({ kind }) => kind);
 
@@ -78,9 +83,26 @@ describe('the careful sender', () => {
     sender.poison.clear();
     sender.sent.length = 0;
     sender.connect();
-    await Promise.all([careful.send(['b', 'c'].map(command), now), careful.send(['a'].map(command), now)]);
+    await Promise.all([
+      careful.send(['b', 'c'].map(command), now, hold),
+      careful.send(['a'].map(command), now, hold),
+    ]);
     expect(sender.sent).toEqual([['b'], ['c'], ['a']]);
     expect(careful.suspected).toEqual([]);
+  });
+
+  it('sends none that is lost while it waits for its turn, and none behind it', async () => {
+    sender.poison.add('a');
+    await send('a');
+    sender.poison.clear();
+    sender.sent.length = 0;
+    sender.connect();
+    const first = careful.send(['b', 'c'].map(command), now, hold);
+    const second = careful.send(['d', 'e', 'f'].map(command), now, hold);
+    lost.add('e');
+    await first;
+    expect((await second).map(({ kind }) => kind)).toEqual(['taken', 'unsent', 'unsent']);
+    expect(sender.sent).toEqual([['b'], ['c'], ['d']]);
   });
 
   it('blames none for a connection that ends after a silence', async () => {
@@ -93,7 +115,7 @@ describe('the careful sender', () => {
     sender.poison.add('a');
     await send('a');
     for (let attempt = 0; attempt < 10; attempt += 1)
-      expect(await careful.send([command('a')], now)).toEqual([UNSENT]);
+      expect(await careful.send([command('a')], now, hold)).toEqual([UNSENT]);
     expect(careful.suspected).toEqual(['a']);
     careful.keepOnly([]);
     expect(careful.suspected).toEqual([]);

@@ -1,5 +1,5 @@
 import type { Command } from '../domain/command.js';
-import type { CommandSender, Sending } from '../ports/command-sender.js';
+import type { CommandSender, Hold, Sending } from '../ports/command-sender.js';
 
 /** Times the connection may end over a command that was alone under way. */
 const MAX_ENDS = 3;
@@ -22,10 +22,10 @@ export class CarefulSender {
   constructor(private readonly sender: CommandSender) {}
 
   /** As {@link CommandSender.send}; it does not throw. */
-  async send(commands: readonly Command[], now: () => Date): Promise<readonly Sending[]> {
-    if (this.suspects.size > 0) return this.sendOneByOne(commands, now);
+  async send(commands: readonly Command[], now: () => Date, hold: Hold): Promise<readonly Sending[]> {
+    if (this.suspects.size > 0) return this.sendOneByOne(commands, now, hold);
     const begun = performance.now();
-    const sendings = await this.sendTogether(commands, now());
+    const sendings = await this.sendTogether(commands, now(), hold);
     return sendings.map((sending, index) => this.judge(commands[index] as Command, sending, begun));
   }
 
@@ -40,11 +40,21 @@ export class CarefulSender {
     for (const id of this.suspects.keys()) if (!kept.has(id)) this.suspects.delete(id);
   }
 
-  private async sendTogether(commands: readonly Command[], now: Date): Promise<readonly Sending[]> {
-    return this.sender.send(commands, now).catch(() => commands.map((): Sending => ({ kind: 'unsent' })));
+  private async sendTogether(
+    commands: readonly Command[],
+    now: Date,
+    hold: Hold,
+  ): Promise<readonly Sending[]> {
+    return this.sender
+      .send(commands, now, hold)
+      .catch(() => commands.map((): Sending => ({ kind: 'unsent' })));
   }
 
-  private async sendOneByOne(commands: readonly Command[], now: () => Date): Promise<readonly Sending[]> {
+  private async sendOneByOne(
+    commands: readonly Command[],
+    now: () => Date,
+    hold: Hold,
+  ): Promise<readonly Sending[]> {
     const before = this.turn;
     let done = (): void => undefined;
     this.turn = new Promise<void>((resolve) => (done = resolve));
@@ -52,7 +62,7 @@ export class CarefulSender {
     const sendings: Sending[] = [];
     for (const command of commands) {
       const begun = performance.now();
-      const [sending = { kind: 'unsent' as const }] = await this.sendTogether([command], now());
+      const [sending = { kind: 'unsent' as const }] = await this.sendTogether([command], now(), hold);
       sendings.push(this.judge(command, sending, begun));
       // In their order, or not at all.
       if (sending.kind === 'unanswered' || sending.kind === 'unsent') break;

@@ -2,7 +2,7 @@ import { EventBus, type Clock, type DomainEvent } from '#kernel';
 import type { DeviceRegistry } from '#devices';
 import type { Command, Step } from '../domain/command.js';
 import type { Change, CommandRepository } from '../ports/command.repository.js';
-import { CommandSender, type Sending } from '../ports/command-sender.js';
+import { CommandSender, type Hold, type Sending } from '../ports/command-sender.js';
 import { CommandDispatcher } from './command-dispatcher.js';
 import type { CommandHerald } from './command-herald.js';
 
@@ -12,6 +12,8 @@ class FakeLedger {
   readonly sent: string[] = [];
   readonly putBackIds: string[] = [];
   private readonly claimed = new Set<string>();
+  /** What comes of a renewal. */
+  renewing = (held: readonly string[]): Promise<readonly string[]> => Promise.resolve(held);
 
   claim(_claim: string, deviceIds: readonly string[]): Promise<readonly Command[]> {
     const mine = this.queued.filter((id) => deviceIds.includes(id.charAt(0)) && !this.claimed.has(id));
@@ -37,7 +39,12 @@ class FakeLedger {
     return Promise.resolve([]);
   }
 
-  renew(): Promise<void> {
+  renew(): Promise<readonly string[]> {
+    return this.renewing(this.queued.filter((id) => this.claimed.has(id)));
+  }
+
+  /** For good: here nobody takes up again what was given back. */
+  release(): Promise<void> {
     return Promise.resolve();
   }
 
@@ -57,16 +64,24 @@ class FakeSender extends CommandSender {
   readonly listening = new Set<string>();
   tries = 0;
   open: () => void = () => undefined;
+  /** How long the broker takes to answer. */
+  delay = 0;
+  readonly received: string[] = [];
 
   onAvailable(listener: () => void): void {
     this.open = listener;
   }
 
-  send(commands: readonly Command[]): Promise<readonly Sending[]> {
+  async send(commands: readonly Command[], _now: Date, hold: Hold): Promise<readonly Sending[]> {
     this.tries += 1;
-    return Promise.resolve(
-      commands.map(({ deviceId }) => ({ kind: this.listening.has(deviceId) ? 'taken' : 'unheard' })),
-    );
+    const sendings = commands.map((command): Sending => {
+      if (!hold.has(command)) return { kind: 'unsent' };
+      if (!this.listening.has(command.deviceId)) return { kind: 'unheard' };
+      this.received.push(command.commandId);
+      return { kind: 'taken' };
+    });
+    if (this.delay > 0) await new Promise((resolve) => setTimeout(resolve, this.delay));
+    return sendings;
   }
 }
 
@@ -109,6 +124,7 @@ describe('a command that reached nobody, of a device that nobody has heard of si
       sender,
       HERALD,
       registry,
+      { since: new Date() },
       clock,
       bus,
     );
@@ -175,5 +191,102 @@ describe('a command that reached nobody, of a device that nobody has heard of si
     await jest.advanceTimersByTimeAsync(1_000);
     await tidy();
     expect(sender.tries).toBe(3);
+  });
+});
+
+describe('what is left of a claim while the broker is slow to answer', () => {
+  let ledger: FakeLedger;
+  let sender: FakeSender;
+  let dispatcher: CommandDispatcher;
+  let asked: number;
+  let heardSince: () => Promise<ReadonlySet<string>>;
+
+  beforeEach(() => {
+    jest.useFakeTimers();
+    ledger = new FakeLedger();
+    sender = new FakeSender();
+    asked = 0;
+    heardSince = () => Promise.resolve(new Set());
+    const registry = {
+      heardSince: () => {
+        asked += 1;
+        return heardSince();
+      },
+    } as unknown as DeviceRegistry;
+    dispatcher = new CommandDispatcher(
+      ledger as unknown as CommandRepository,
+      sender,
+      HERALD,
+      registry,
+      { since: new Date() },
+      { now: () => new Date() },
+      new EventBus(() => undefined),
+    );
+    sender.listening.add('a');
+    ledger.queued.push('a1', 'a2', 'a3');
+  });
+  afterEach(async () => {
+    const drained = dispatcher.drain();
+    await jest.advanceTimersByTimeAsync(10_000);
+    await drained;
+    jest.useRealTimers();
+  });
+
+  /** The first is answered after that time; every second what is due is seen to. */
+  const firstTakes = async (seconds: number): Promise<void> => {
+    sender.delay = seconds * 1_000;
+    void dispatcher.serve(['a']);
+    await jest.advanceTimersByTimeAsync(0);
+    expect(sender.received).toEqual(['a1']);
+    for (let second = 1; second < seconds; second += 1) {
+      await jest.advanceTimersByTimeAsync(1_000);
+      void dispatcher.tidy();
+    }
+    sender.delay = 0;
+    await jest.advanceTimersByTimeAsync(1_000);
+  };
+
+  it('is sent where the claim was renewed', async () => {
+    await firstTakes(20);
+    expect(sender.received).toEqual(['a1', 'a2', 'a3']);
+  });
+
+  it.each<[string, (held: readonly string[]) => Promise<readonly string[]>]>([
+    ['the ledger was away', () => Promise.reject(new Error('away'))],
+    [
+      'the ledger is slow',
+      () => new Promise((resolve) => setTimeout(() => resolve(['a1', 'a2', 'a3']), 9_000)),
+    ],
+    ['all were lost', () => Promise.resolve([])],
+  ])('is not where %s', async (_what, renewing) => {
+    ledger.renewing = renewing;
+    await firstTakes(9);
+    expect(sender.received).toEqual(['a1']);
+  });
+
+  it('is sent without those that were ended meanwhile', async () => {
+    ledger.renewing = (held) => Promise.resolve(held.filter((id) => id !== 'a2'));
+    await firstTakes(2);
+    expect(sender.received).toEqual(['a1', 'a3']);
+  });
+
+  it('is not where the process has stood still, whichever clock has seen it', async () => {
+    sender.delay = 1_000;
+    void dispatcher.serve(['a']);
+    await jest.advanceTimersByTimeAsync(0);
+    jest.setSystemTime(Date.now() + 8_000);
+    await jest.advanceTimersByTimeAsync(1_000);
+    expect(sender.received).toEqual(['a1']);
+  });
+
+  it('waits no longer for whether the device was heard of', async () => {
+    sender.listening.clear();
+    heardSince = () => Promise.reject(new Error('away'));
+    const served = dispatcher.serve(['a']);
+    await jest.advanceTimersByTimeAsync(8_500);
+    await served;
+    const before = asked;
+    await jest.advanceTimersByTimeAsync(5_000);
+    expect({ asked, back: ledger.putBackIds }).toEqual({ asked: before, back: ['a1', 'a2', 'a3'] });
   });
 });

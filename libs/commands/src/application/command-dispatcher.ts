@@ -2,15 +2,12 @@ import { Injectable, Logger } from '@nestjs/common';
 import { BackgroundWork, Clock, EventBus } from '#kernel';
 import { DeviceRegistry } from '#devices';
 import { cancelled, expired, sent, undeliverable, type Command, type Step } from '../domain/command.js';
-import {
-  CLAIM_LEASE_MS,
-  CommandRepository,
-  type Change,
-  type NewCommand,
-} from '../ports/command.repository.js';
-import { CommandSender, type Sending } from '../ports/command-sender.js';
+import { CommandRepository, type Change, type NewCommand } from '../ports/command.repository.js';
+import { DeviceHearing } from '../ports/device-hearing.js';
+import { CommandSender, type Hold, type Sending } from '../ports/command-sender.js';
 import { AttentiveSender } from './attentive-sender.js';
 import { CarefulSender } from './careful-sender.js';
+import { ClaimLease } from './claim-lease.js';
 import { CommandHerald, type Owners } from './command-herald.js';
 import { KeptBack } from './kept-back.js';
 import { ServingLine } from './serving-line.js';
@@ -38,7 +35,7 @@ export interface EnteredOrder {
  *
  * A command is taken up by a claim in the ledger, published, and recorded as sent; no lock is held while the broker
  * answers. Whoever dies in between leaves a claim that lapses, and the command goes out again under its own id: the ledger
- * does not know whether the broker has it.
+ * does not know whether the broker has it. Whoever comes back too late sends none of what is left ({@link ClaimLease}).
  *
  * What reached nobody, because the broker may have lost the device, stays queued ({@link AttentiveSender}). It goes out when
  * the device is heard of, and is tried from time to time for one that listens and says nothing ({@link KeptBack}).
@@ -51,10 +48,8 @@ export class CommandDispatcher {
   private readonly careful: CarefulSender;
   private readonly attentive: AttentiveSender;
   private readonly keptBack = new KeptBack();
-  /** Since when the way to the broker has been open. */
-  private availableSince: Date;
   /** What this process is at. */
-  private readonly claims = new Set<string>();
+  private readonly leases = new Set<ClaimLease>();
   private sweepDue = 0;
   private readonly soon = new Set<string>();
   private soonTimer: NodeJS.Timeout | undefined;
@@ -64,13 +59,13 @@ export class CommandDispatcher {
     private readonly sender: CommandSender,
     private readonly herald: CommandHerald,
     private readonly devices: DeviceRegistry,
+    private readonly hearing: DeviceHearing,
     private readonly clock: Clock,
     bus: EventBus,
   ) {
-    this.availableSince = clock.now();
     this.careful = new CarefulSender(sender);
-    this.attentive = new AttentiveSender(this.careful, sender, (deviceIds) =>
-      this.work.insist(() => devices.heardSince(deviceIds, this.availableSince)),
+    this.attentive = new AttentiveSender(this.careful, sender, (deviceIds, hold) =>
+      this.heardAmong(deviceIds, hold),
     );
     this.line = new ServingLine(DEVICES_A_ROUND, ROUNDS, (deviceIds) => this.serveTogether(deviceIds));
     bus.subscribe({
@@ -95,7 +90,6 @@ export class CommandDispatcher {
       },
     });
     sender.onAvailable(() => {
-      this.availableSince = clock.now();
       this.keptBack.clear();
       void this.sweep();
     });
@@ -108,15 +102,15 @@ export class CommandDispatcher {
    */
   async enter(order: NewCommand, owners: Owners): Promise<EnteredOrder> {
     const { deviceId } = order;
-    const claim = crypto.randomUUID();
-    const lapses = performance.now() + CLAIM_LEASE_MS;
+    const lease = new ClaimLease();
     const end = this.sender.available ? this.line.begin(deviceId) : null;
     try {
-      const { change, earlier } = await this.commands.insert(order, end && claim);
+      const { change, earlier } = await this.commands.insert(order, end && lease.claim);
       this.herald.announce([change], owners);
       const { command } = change;
-      if (end && command.claimedUntil && earlier === null && performance.now() < lapses) {
-        return { command, earlier, served: this.sendTaken(claim, command, owners).finally(end) };
+      if (end && command.claimedUntil && earlier === null) {
+        lease.took([command]);
+        return { command, earlier, served: this.sendTaken(lease, command, owners).finally(end) };
       }
       end?.();
       // Asked whether or not the device was online: it may have come just now, and then nobody else has seen this order.
@@ -155,9 +149,7 @@ export class CommandDispatcher {
 
   /** What is due from time to time: claims are kept, commands ended, and what was overlooked is looked for. */
   async tidy(): Promise<void> {
-    await this.work.attempt(() =>
-      this.claims.size > 0 ? this.commands.renew([...this.claims]) : Promise.resolve(),
-    );
+    await this.work.attempt(() => this.renew());
     await this.expire();
     await this.forgetSuspects();
     await this.tryKeptBack();
@@ -180,6 +172,30 @@ export class CommandDispatcher {
     await this.herald.drain();
   }
 
+  private async renew(): Promise<void> {
+    if (this.leases.size === 0) return;
+    const renewals = [...this.leases].map((lease) => ({ claim: lease.claim, took: lease.renewal() }));
+    const renewed = new Set(await this.commands.renew(renewals.map(({ claim }) => claim)));
+    for (const { took } of renewals) took(renewed);
+  }
+
+  /** Those that have been heard of. Nobody is taken for heard where that is not known while the commands are held. */
+  private async heardAmong(deviceIds: readonly string[], hold: Hold): Promise<ReadonlySet<string>> {
+    let heard: ReadonlySet<string> = new Set();
+    await this.work.attempt(async () => {
+      heard = await this.work.insist(
+        () => this.heardOfAmong(deviceIds),
+        () => hold.holds,
+      );
+    });
+    return heard;
+  }
+
+  private async heardOfAmong(deviceIds: readonly string[]): Promise<ReadonlySet<string>> {
+    const { since } = this.hearing;
+    return since ? this.devices.heardSince(deviceIds, since) : new Set();
+  }
+
   private async sweep(): Promise<void> {
     await this.work.attempt(async () => {
       if (!this.sender.available) return;
@@ -193,7 +209,7 @@ export class CommandDispatcher {
     const { keptBack } = this;
     if (keptBack.size === 0 || !this.sender.available) return;
     await this.work.attempt(async () => {
-      const heard = await this.devices.heardSince(keptBack.deviceIds, this.availableSince);
+      const heard = await this.heardOfAmong(keptBack.deviceIds);
       void this.serve(new Set([...heard, ...keptBack.due(performance.now())]));
     });
   }
@@ -220,50 +236,49 @@ export class CommandDispatcher {
   }
 
   private async serveTogether(deviceIds: readonly string[]): Promise<void> {
-    const claim = crypto.randomUUID();
     await this.work.attempt(async () => {
-      const lapses = performance.now() + CLAIM_LEASE_MS;
-      const now = this.clock.now();
-      const commands = await this.commands.claim(claim, deviceIds, now);
+      const lease = new ClaimLease();
+      const commands = await this.commands.claim(lease.claim, deviceIds, this.clock.now());
       const served = new Set(commands.map(({ deviceId }) => deviceId));
       for (const deviceId of deviceIds) if (!served.has(deviceId)) this.keptBack.forget(deviceId);
-      // Whoever stood still for so long is no longer the one to send them.
-      if (commands.length === 0 || performance.now() >= lapses) return;
-      await this.send(claim, commands);
+      if (commands.length === 0) return;
+      lease.took(commands);
+      await this.send(lease, commands);
     });
   }
 
   /** Sends a command that is taken up. @returns what it has become; null where that is not known. */
-  private async sendTaken(claim: string, command: Command, owners: Owners): Promise<Command | null> {
+  private async sendTaken(lease: ClaimLease, command: Command, owners: Owners): Promise<Command | null> {
     let changes: readonly Change[] = [];
     await this.work.attempt(async () => {
-      changes = await this.send(claim, [command], owners);
+      changes = await this.send(lease, [command], owners);
     });
     return changes[0]?.command ?? null;
   }
 
-  /** @param owners looked up unless given. @throws where the broker did not take all of them. */
+  /** @param owners looked up unless given. @throws where the broker did not take all of them, or their claim has lapsed. */
   private async send(
-    claim: string,
+    lease: ClaimLease,
     commands: readonly Command[],
     owners?: Owners,
   ): Promise<readonly Change[]> {
-    this.claims.add(claim);
+    const { claim } = lease;
+    this.leases.add(lease);
     try {
-      const sendings = await this.attentive.send(commands, () => this.clock.now());
+      const sendings = await this.attentive.send(commands, () => this.clock.now(), lease);
       const changes = await this.record(claim, commands, sendings);
       this.herald.announce(changes, owners);
       await this.keepBack(claim, commands, sendings);
       if (sendings.some(({ kind }) => kind === 'unsent' || kind === 'unanswered')) {
         await this.commands.release(claim);
-        throw new Error('the broker did not take all of them');
+        throw new Error('not all of them are known to have gone out');
       }
       this.work.wentWell();
       // Whoever found the queue taken up has left to us what came in meanwhile.
       this.serveSoon(commands.map(({ deviceId }) => deviceId));
       return changes;
     } finally {
-      this.claims.delete(claim);
+      this.leases.delete(lease);
     }
   }
 

@@ -142,6 +142,13 @@ describe('a command', () => {
     expect(answered(known, response('completed'), at(1)).command).toMatchObject({ sentAt: at(1) });
   });
 
+  it('was acknowledged no later than it ended, whichever is heard first, and by whose clock', () => {
+    const known = answered(QUEUED, response('acknowledged'), at(3)).command;
+    const done = answered(known, response('completed'), at(2)).command;
+    expect(done).toMatchObject({ sentAt: at(2), acknowledgedAt: at(2), completedAt: at(2) });
+    expect(answered(done, response('acknowledged'), at(4)).command).toEqual(done);
+  });
+
   it('keeps the first of several reports', () => {
     const done = answered(after(QUEUED, sent(QUEUED, at(1))), response('completed', 'first'), at(2));
     const again = answered(done.command, response('failed', 'second'), at(3));
@@ -244,6 +251,9 @@ describe('a command', () => {
           expect(told.at(-1)).toBe(expectedStatus);
           if (command.status !== 'queued') expect(command.claimedUntil).toBeNull();
           expect(told.includes('sent') && command.sentAt === null).toBe(false);
+          const { sentAt, acknowledgedAt, completedAt: endedAt } = command;
+          const times = [sentAt, acknowledgedAt, endedAt].flatMap((time) => time?.getTime() ?? []);
+          expect(times).toEqual([...times].sort((one, other) => one - other));
           if (before.completedAt !== null) {
             const { completedAt, result, error } = before;
             expect(command).toMatchObject({ completedAt, result, error });

@@ -152,7 +152,7 @@ export function answered(current: Command, response: CommandResponse, at: Date):
   let recorded: Command = {
     ...command,
     sentAt: command.sentAt && earliest(command.sentAt, at),
-    acknowledgedAt: command.acknowledgedAt ?? at,
+    acknowledgedAt: earliest(at, command.acknowledgedAt, command.completedAt),
     ...(response.status !== 'acknowledged' &&
       command.completedAt === null && { completedAt: at, result: response.result, error: response.error }),
     // The first report stands; an acknowledgement is none yet.

@@ -11,6 +11,15 @@ export type Sending =
   | { readonly kind: 'unanswered'; readonly alone: boolean }
   | { readonly kind: 'refused'; readonly error: string };
 
+/** What may be sent. */
+export interface Hold {
+  /** Whether anything still is the caller's to send. */
+  readonly holds: boolean;
+
+  /** Whether a command is still the caller's to send. */
+  has(command: Command): boolean;
+}
+
 /** The way to devices. */
 export abstract class CommandSender {
   /** Whether sending makes sense now. */
@@ -21,10 +30,11 @@ export abstract class CommandSender {
 
   /**
    * Hands commands to the broker, in their order, now or not at all.
+   * @param hold is asked when a command would be written, which may be later than now; what it has no more is unsent.
    * @returns for each what has become of it: known once the broker has answered, or the connection has ended.
    * @throws when there is no way to the broker.
    */
-  abstract send(commands: readonly Command[], now: Date): Promise<readonly Sending[]>;
+  abstract send(commands: readonly Command[], now: Date, hold: Hold): Promise<readonly Sending[]>;
 
   /** Calls back each time the way is open again. */
   abstract onAvailable(listener: () => void): void;

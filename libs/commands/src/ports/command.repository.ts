@@ -99,8 +99,11 @@ export abstract class CommandRepository {
   /** Those of the commands that are still queued. */
   abstract queuedAmong(commandIds: readonly string[]): Promise<readonly string[]>;
 
-  /** Says of claims that somebody is still at them. */
-  abstract renew(claims: readonly string[]): Promise<void>;
+  /**
+   * Says of claims that somebody is still at them. What has lapsed stays so: others may have ended it, or another of its queue.
+   * @returns the ids of those commands whose claim goes on.
+   */
+  abstract renew(claims: readonly string[]): Promise<readonly string[]>;
 
   /** Puts back those commands of a claim that are still queued as if they had not been taken up: nobody can have got them. */
   abstract putBack(claim: string, commandIds: readonly string[]): Promise<void>;

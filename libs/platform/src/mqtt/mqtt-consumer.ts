@@ -60,6 +60,7 @@ export class MqttConsumer {
   private heldBack: NodeJS.Timeout | undefined;
   private stopped = false;
   private joined = false;
+  private marksRefused = false;
   /** Where marks go out and come back. A client id may hold what a topic may not. */
   private readonly markTopic: string;
   /** Tells marks of this connection from those that an earlier one has left in the queue. */
@@ -124,6 +125,11 @@ export class MqttConsumer {
     if (!this.client?.connected) return;
     // QoS 0 would overtake what waits. Lost, the next one does.
     this.client.publish(this.markTopic, `${this.connectionId}.${at.getTime()}`, { qos: 1 }, () => undefined);
+  }
+
+  /** Whether marks come back, as far as the broker has said. */
+  get hearsMarks(): boolean {
+    return !this.marksRefused;
   }
 
   /** Whether a message is a mark, of whatever connection. */
@@ -302,7 +308,9 @@ export class MqttConsumer {
   /** The service is of use without them, but then no silence of a device is proven. */
   private subscribeToMarks(client: MqttClient): void {
     client.subscribe(this.markTopic, { qos: 1 }, (error, granted) => {
-      if (this.client !== client || (!error && granted?.[0]?.qos === 1)) return;
+      if (this.client !== client) return;
+      this.marksRefused = error !== null || granted?.[0]?.qos !== 1;
+      if (!this.marksRefused) return;
       this.logger.error(`Subscription refused (${this.markTopic}): without it no device is taken for silent`);
     });
   }

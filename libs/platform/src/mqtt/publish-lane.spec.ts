@@ -183,6 +183,28 @@ describe.each([4, 5] as const)('a PublishLane that keeps nothing, protocol versi
     expect(lane.waiting).toBe(0);
   });
 
+  it('holds nothing beyond its time while the window is full', async () => {
+    const lane = new PublishLane(version, undefined, PASSING);
+    const { received, write } = broker(version);
+    lane.connected(1, write);
+    let lapsed = false;
+    const messages = numbered(3).map((message, index) => ({
+      ...message,
+      get lapsed(): boolean {
+        return lapsed && index < 2;
+      },
+    }));
+    const outcomes = lane.publishEach(messages);
+    expect(received).toHaveLength(1);
+    lapsed = true;
+    for (const index of [0, 1]) {
+      lane.acknowledged(received[index]?.messageId ?? 0, 0);
+      lane.pump();
+    }
+    expect(await outcomes).toEqual([{ kind: 'taken' }, { kind: 'unsent' }, { kind: 'taken' }]);
+    expect(received.map(({ topic }) => topic)).toEqual(['t/0', 't/2']);
+  });
+
   it('says whether others were waiting for an answer too when the connection ended', async () => {
     const lane = laneOf();
     const { write } = broker(version);

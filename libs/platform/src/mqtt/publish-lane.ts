@@ -10,6 +10,8 @@ export interface Outgoing {
   readonly properties?: Buffer;
   /** It need not go out any more, and counts as taken. Asked when it would go out, or go out again. */
   readonly withdrawn?: boolean;
+  /** It must not go out any more, and counts as not sent. Asked right before it is written, in a lane that keeps nothing. */
+  readonly lapsed?: boolean;
 }
 
 /** What has become of a message that was to go out on the connection that stood, or not at all. */
@@ -213,6 +215,10 @@ export class PublishLane {
       this.head += 1;
       if (entry.message.withdrawn) {
         settleOne(entry.lot);
+        continue;
+      }
+      if (!this.rules.keeps && entry.message.lapsed) {
+        entry.lot.reject(new PublishFailure({ kind: 'unsent' }, 'it was too late for a message'));
         continue;
       }
       const packetId = this.nextId();
