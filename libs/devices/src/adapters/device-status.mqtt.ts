@@ -13,7 +13,7 @@ import {
   type Received,
 } from '#platform';
 import { DeviceRegistry } from '../application/device-registry.js';
-import { eventsOf, PresenceHerald } from '../application/presence-herald.js';
+import { PresenceHerald } from '../application/presence-herald.js';
 import { PresenceKeeper, type ReceivedReport } from '../application/presence-keeper.js';
 import { isDeviceId } from '../domain/device.js';
 import { requireActive, requireOwnDeviceId } from '../domain/message-rules.js';
@@ -83,9 +83,11 @@ export class DeviceStatusMqtt {
       }
     }
     for (const { delivery } of items) this.tried.add(delivery);
-    const news = await this.presence.take(reports, this.config.batteryLow);
+    const { news, events } = await this.herald.take(
+      await this.presence.take(reports, this.config.batteryLow),
+    );
     this.news.push(news);
-    return [...rejections, ...eventsOf(news)];
+    return [...rejections, ...events];
   }
 }
 

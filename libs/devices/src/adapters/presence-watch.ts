@@ -1,6 +1,14 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { Clock, EventBus, type DomainEvent } from '#kernel';
-import { Config, errorCode, MqttConsumer, MqttTransport, SharedGroup, type GroupHearing } from '#platform';
+import {
+  Config,
+  errorCode,
+  MqttConsumer,
+  MqttPublisher,
+  MqttTransport,
+  SharedGroup,
+  type GroupHearing,
+} from '#platform';
 import { PresenceHerald } from '../application/presence-herald.js';
 import { PresenceKeeper } from '../application/presence-keeper.js';
 
@@ -43,6 +51,7 @@ export class PresenceWatch {
     private readonly clock: Clock,
     private readonly consumer: MqttConsumer,
     private readonly group: SharedGroup,
+    private readonly publisher: MqttPublisher,
     transport: MqttTransport,
     bus: EventBus,
   ) {
@@ -82,6 +91,7 @@ export class PresenceWatch {
     clearInterval(this.timer);
     this.noteIn(0);
     await this.noting;
+    this.herald.stop();
   }
 
   private dataReceived(events: readonly DomainEvent[]): void {
@@ -180,7 +190,9 @@ export class PresenceWatch {
     }
   }
 
+  /** Nothing while it could not be told: whoever has a broker tells it. */
   private async tellUntold(): Promise<void> {
+    if (this.config.mqtt.topics.events !== '' && !this.publisher.status.connected) return;
     try {
       await this.herald.tellUntold();
     } catch (error) {
