@@ -69,7 +69,7 @@ export class DeviceStatusMqtt {
         const payload = parseJsonPayload(delivery.payload);
         requireOwnDeviceId(payload, deviceId);
         requireActive(device);
-        const report = readStatusReport(payload, receivedAt, delivery.retained);
+        const report = readStatusReport(payload, receivedAt, delivery);
         const isRepeat = delivery.duplicate || this.tried.has(delivery);
         reports.push({ deviceId, report, receivedAt, name: nameOf(delivery), isRepeat });
       } catch (error) {

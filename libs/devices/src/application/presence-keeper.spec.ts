@@ -146,6 +146,7 @@ function received(
       dated: null,
       will: false,
       retained: false,
+      mayHaveWaited: false,
     },
     receivedAt: at(second),
     name: null,
@@ -294,7 +295,7 @@ describe('PresenceKeeper', () => {
 describe('PresenceHerald', () => {
   it('notes what it has told of', async () => {
     const { keeper, presences, heard } = house();
-    await keeper.noteSeen(new Map([['a', at(5)]]));
+    await keeper.noteSeen(new Map([['a', { at: at(5), waited: null }]]));
     await new Promise(setImmediate);
     expect(heard.map(({ type, data }) => [type, data['cause']])).toEqual([['device.connected', 'data']]);
     expect(presences.told.map(kinds)).toEqual([['device.connected a']]);
@@ -307,7 +308,7 @@ describe('PresenceHerald', () => {
       ids.push(...events.map(({ id }) => id));
       if (isDeaf) throw new Error('deaf');
     });
-    await keeper.noteSeen(new Map([['a', at(5)]]));
+    await keeper.noteSeen(new Map([['a', { at: at(5), waited: null }]]));
     await new Promise(setImmediate);
     expect(presences.told).toEqual([]);
     isDeaf = false;

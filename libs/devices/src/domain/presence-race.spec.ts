@@ -72,7 +72,7 @@ function arrive(messages: readonly Message[], gaps: readonly number[], { names, 
     if (kind === 'silence') {
       if (presence.status === 'online') presence = { ...presence, status: 'offline', connectedSince: null };
     } else if (kind === 'data') {
-      ({ presence } = seen(presence, at(second)));
+      ({ presence } = seen(presence, { at: at(second), waited: null }));
     } else {
       const message: StatusReport = {
         status: kind,
@@ -82,6 +82,7 @@ function arrive(messages: readonly Message[], gaps: readonly number[], { names, 
         dated: isDated ? at(said) : null,
         will: false,
         retained: false,
+        mayHaveWaited: false,
       };
       ({ presence } = report(presence, message, at(second)));
     }

@@ -1,9 +1,11 @@
 import fc from 'fast-check';
 import { NEVER_SEEN } from './presence.fixture.js';
-import { cutOff, report, seen, type Outcome, type Presence } from './presence.js';
+import { cutOff, report, seen, type Outcome, type Presence, type Sighting } from './presence.js';
 import type { StatusReport } from './status-report.js';
 
 const at = (second: number): Date => new Date(Date.UTC(2024, 0, 23, 10, 30, 0) + second * 1_000);
+
+const inOrder = (second: number): Sighting => ({ at: at(second), waited: null });
 
 type Said = readonly [message: StatusReport | 'data', second: number];
 
@@ -14,7 +16,7 @@ function says(
   second: number | null = null,
 ): StatusReport {
   const dated = second === null ? null : at(second);
-  return { status, session, battery: null, signalStrength: null, dated, will: false, retained: false };
+  return { status, session, battery: null, signalStrength: null, dated, will: false, retained: false, mayHaveWaited: false };
 }
 
 const told = ({ change }: Outcome): string | null =>
@@ -24,7 +26,7 @@ const told = ({ change }: Outcome): string | null =>
 function afterAll(...messages: readonly Said[]): { presence: Presence; changes: unknown[] } {
   let presence = NEVER_SEEN;
   const changes = messages.map(([message, second]) => {
-    const outcome = message === 'data' ? seen(presence, at(second)) : report(presence, message, at(second));
+    const outcome = message === 'data' ? seen(presence, inOrder(second)) : report(presence, message, at(second));
     presence = outcome.presence;
     return told(outcome);
   });
@@ -360,33 +362,33 @@ describe('report', () => {
 
 describe('seen', () => {
   it('connects a silent device', () => {
-    expect(seen(NEVER_SEEN, at(0))).toMatchObject({
+    expect(seen(NEVER_SEEN, inOrder(0))).toMatchObject({
       presence: { status: 'online', lastSeen: at(0), lastDataAt: at(0), connectedSince: at(0) },
       change: { status: 'online', cause: 'data', at: at(0) },
     });
-    expect(told(seen(after(says('online'), says('offline')).presence, at(5)))).toBe('connected');
+    expect(told(seen(after(says('online'), says('offline')).presence, inOrder(5)))).toBe('connected');
   });
 
   it('does not when it was received before the end was', () => {
     const { presence } = after(says('online'), says('offline'));
     for (const early of [0, 1]) {
-      const outcome = seen(presence, at(early));
+      const outcome = seen(presence, inOrder(early));
       expect(outcome.change).toBeNull();
       expect(outcome.presence).toEqual({ ...presence, lastDataAt: at(early) });
     }
   });
 
   it('only moves the last sign of life of one that is online, and never back', () => {
-    const online = seen(NEVER_SEEN, at(5)).presence;
+    const online = seen(NEVER_SEEN, inOrder(5)).presence;
     const moved = { ...online, lastSeen: at(9), lastDataAt: at(9) };
-    expect(seen(online, at(9))).toEqual({ presence: moved, change: null });
-    expect(seen(online, at(1))).toEqual({ presence: online, change: null });
+    expect(seen(online, inOrder(9))).toEqual({ presence: moved, change: null });
+    expect(seen(online, inOrder(1))).toEqual({ presence: online, change: null });
   });
 
   it('goes on with the session that was there before a silence', () => {
     const { presence } = after(says('online', 'a'));
     const silent: Presence = { ...presence, status: 'offline', connectedSince: null };
-    const back = seen(silent, at(400)).presence;
+    const back = seen(silent, inOrder(400)).presence;
     expect(told(report(back, says('offline', 'z'), at(401)))).toBeNull();
     expect(told(report(back, says('offline', 'a'), at(401)))).toBe('disconnected');
   });
@@ -426,7 +428,7 @@ it('tells of every change once, and dates a connection exactly while there is on
         const second = 20 + index;
         const outcome =
           next === 'data'
-            ? seen(presence, at(second))
+            ? seen(presence, inOrder(second))
             : report(
                 presence,
                 { ...says(next.status, next.session, next.dated), retained: next.retained },

@@ -64,6 +64,8 @@ export class MqttConsumer {
   private readonly markTopic: string;
   /** Tells marks of this connection from those that an earlier one has left in the queue. */
   private connectionId = '';
+  /** The broker lets marks come back, as far as is known. */
+  private marksGranted = true;
   private readonly complaint: ConnectionComplaint;
   private readonly standstill = new Standstill(HOLDER_PAUSE_MS, () => this.doubt());
 
@@ -124,6 +126,11 @@ export class MqttConsumer {
     if (!this.client?.connected) return;
     // QoS 0 would overtake what waits. Lost, the next one does.
     this.client.publish(this.markTopic, `${this.connectionId}.${at.getTime()}`, { qos: 1 }, () => undefined);
+  }
+
+  /** Marks come back, unless the broker is known to refuse them. */
+  get hasMarks(): boolean {
+    return this.marksGranted;
   }
 
   /** Whether a message is a mark, of whatever connection. */
@@ -302,7 +309,9 @@ export class MqttConsumer {
   /** The service is of use without them, but then no silence of a device is proven. */
   private subscribeToMarks(client: MqttClient): void {
     client.subscribe(this.markTopic, { qos: 1 }, (error, granted) => {
-      if (this.client !== client || (!error && granted?.[0]?.qos === 1)) return;
+      if (this.client !== client) return;
+      this.marksGranted = !error && granted?.[0]?.qos === 1;
+      if (this.marksGranted) return;
       this.logger.error(`Subscription refused (${this.markTopic}): without it no device is taken for silent`);
     });
   }
