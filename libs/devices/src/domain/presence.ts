@@ -101,7 +101,7 @@ const MAX_HEARD = 8;
  *    order of arrival counts between others.
  * 4. What may have waited at the broker while others were given what came after it undoes no end that was heard, whether
  *    of its session or of whatever there was, unless its date is a second or more after that. A new session does.
- * 5. Battery and signal are taken from online messages; from an offline message, which may be a will written long
+ * 5. Battery and signal are taken from online messages, unless their session has said something newer; from an offline message, which may be a will written long
  *    before, only with a date newer than all others.
  */
 export function report(presence: Presence, message: StatusReport, at: Date): Outcome {
@@ -170,7 +170,9 @@ function online(presence: Presence, message: StatusReport, session: string, at: 
   });
   const noted = dated({ ...presence, memory: { ...presence.memory, sessions: notes } }, message);
   if (!isThere) return { presence: noted, change: null };
-  const there = { ...measured(noted, message), lastSeen: later(presence.lastSeen, at) };
+  const said = presence.memory.sessions.find(({ name }) => name === session)?.dated ?? null;
+  const isOlder = message.dated !== null && said !== null && message.dated.getTime() < said;
+  const there = { ...(isOlder ? noted : measured(noted, message)), lastSeen: later(presence.lastSeen, at) };
   return begun(there, openSession(notes)?.name ?? session, at, 'status');
 }
 

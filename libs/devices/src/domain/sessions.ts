@@ -111,8 +111,8 @@ export function end(
 
 /** Takes in that whatever session there was is over. */
 export function endAll(notes: Notes, at: number): Notes {
-  return notes.map(
-    (note): SessionNote => (note.state === 'open' ? { ...note, state: 'ended', over: at } : note),
+  return notes.map((note): SessionNote =>
+    note.state === 'open' ? { ...note, state: 'ended', over: at } : note,
   );
 }
 
