@@ -221,9 +221,7 @@ export class Ingest {
             receivedAt,
             stand,
             message.retained,
-            mayHaveWaited
-              ? { said: undatedSince === null ? new Date(measurement.timestamp) : null }
-              : null,
+            mayHaveWaited ? { said: undatedSince === null ? new Date(measurement.timestamp) : null } : null,
           ),
         );
       });
