@@ -18,6 +18,7 @@ import { Webhooks1764390000000 } from '../libs/platform/src/database/migrations/
 import { StreamPeers1764400000000 } from '../libs/platform/src/database/migrations/1764400000000-stream-peers.js';
 import { CommandPatient1764410000000 } from '../libs/platform/src/database/migrations/1764410000000-command-patient.js';
 import { WebhookTurns1764420000000 } from '../libs/platform/src/database/migrations/1764420000000-webhook-turns.js';
+import { UntoldChanges1764430000000 } from '../libs/platform/src/database/migrations/1764430000000-untold-changes.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { installedPostgresVersions, PostgresServer } from './support/postgres-server.js';
 import { Service } from './support/service.js';
@@ -40,6 +41,7 @@ const LATER = [
   StreamPeers1764400000000,
   CommandPatient1764410000000,
   WebhookTurns1764420000000,
+  UntoldChanges1764430000000,
 ];
 
 const EMBEDDED = 'of the embedded version';

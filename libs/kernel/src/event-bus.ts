@@ -50,6 +50,11 @@ export interface DomainEvent extends Ownership {
     | undefined;
   /** Told of long after it happened, or nobody knows when it did: it says nothing of how things are now. */
   readonly late?: boolean;
+  /**
+   * Its cause may have waited while others, of after it, were heard: as far as its order is known, its device's clock tells
+   * (`said`; null: nothing does).
+   */
+  readonly waited?: { readonly said: Date | null } | null;
   /** Set when somebody else has told of it meanwhile: what has not been published yet need not be. */
   readonly outdated?: boolean;
   /** snake_case, ready to be serialised. */

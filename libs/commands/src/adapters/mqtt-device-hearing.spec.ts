@@ -3,7 +3,7 @@ import { MqttDeviceHearing } from './mqtt-device-hearing.js';
 
 describe('since when devices are proven to be with the broker', () => {
   let sharedGroup: string | undefined;
-  let consumer: { isHolder: boolean; hearsMarks: boolean };
+  let consumer: { isHolder: boolean; hasMarks: boolean };
   let hearing: MqttDeviceHearing;
   let marks: Date[];
   let open: () => void;
@@ -22,7 +22,7 @@ describe('since when devices are proven to be with the broker', () => {
     jest.useFakeTimers({ now: start });
     sharedGroup = undefined;
     marks = [];
-    consumer = { isHolder: true, hearsMarks: true };
+    consumer = { isHolder: true, hasMarks: true };
     const config = {
       mqtt: {
         get sharedGroup() {
@@ -95,7 +95,7 @@ describe('since when devices are proven to be with the broker', () => {
   it.each<[string, () => void]>([
     ['another replica reads', () => (consumer.isHolder = false)],
     ['others read as well', () => (sharedGroup = 'group')],
-    ['the broker grants no marks', () => (consumer.hearsMarks = false)],
+    ['the broker grants no marks', () => (consumer.hasMarks = false)],
   ])('is half a minute after the way is open where %s', (_what, arrange) => {
     arrange();
     subscribed();

@@ -47,7 +47,7 @@ export class MqttDeviceHearing extends DeviceHearing {
   get since(): Date | null {
     const { consumer } = this;
     const readsAll = this.config.mqtt.sharedGroup === undefined && consumer.isHolder;
-    if (!readsAll || !consumer.hearsMarks) return new Date(this.openSince.getTime() + MARGIN_MS);
+    if (!readsAll || !consumer.hasMarks) return new Date(this.openSince.getTime() + MARGIN_MS);
     if (!this.provenSince) this.mark();
     return this.provenSince;
   }

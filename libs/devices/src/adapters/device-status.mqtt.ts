@@ -13,7 +13,7 @@ import {
   type Received,
 } from '#platform';
 import { DeviceRegistry } from '../application/device-registry.js';
-import { eventsOf, PresenceHerald } from '../application/presence-herald.js';
+import { PresenceHerald } from '../application/presence-herald.js';
 import { PresenceKeeper, type ReceivedReport } from '../application/presence-keeper.js';
 import { isDeviceId } from '../domain/device.js';
 import { requireActive, requireOwnDeviceId } from '../domain/message-rules.js';
@@ -69,7 +69,7 @@ export class DeviceStatusMqtt {
         const payload = parseJsonPayload(delivery.payload);
         requireOwnDeviceId(payload, deviceId);
         requireActive(device);
-        const report = readStatusReport(payload, receivedAt, delivery.retained);
+        const report = readStatusReport(payload, receivedAt, delivery);
         const isRepeat = delivery.duplicate || this.tried.has(delivery);
         reports.push({ deviceId, report, receivedAt, name: nameOf(delivery), isRepeat });
       } catch (error) {
@@ -83,9 +83,11 @@ export class DeviceStatusMqtt {
       }
     }
     for (const { delivery } of items) this.tried.add(delivery);
-    const news = await this.presence.take(reports, this.config.batteryLow);
+    const { news, events } = await this.herald.take(
+      await this.presence.take(reports, this.config.batteryLow),
+    );
     this.news.push(news);
-    return [...rejections, ...eventsOf(news)];
+    return [...rejections, ...events];
   }
 }
 

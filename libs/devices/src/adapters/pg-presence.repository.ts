@@ -9,9 +9,17 @@ import {
   type ChangeFilter,
   type PresenceDecision,
   type PresenceNews,
+  type UntoldChange,
 } from '../ports/presence.repository.js';
 import { DeviceRow, toDevice } from './device.row.js';
-import { CHANGE_COLUMNS, keepChanges, TELL_AFTER, toChange, type ChangeRecord } from './status-changes.js';
+import {
+  CHANGE_COLUMNS,
+  keepChanges,
+  TELL_AFTER,
+  toChange,
+  TOLD_LATE,
+  type ChangeRecord,
+} from './status-changes.js';
 
 /** The advisory lock of whoever looks for silent devices. */
 const SWEEP_LOCK = 0x6d71_7369; // "mqsi"
@@ -70,12 +78,30 @@ export const EXPIRE_SILENT = `
 
 const CLAIM_CHANGES = `
   WITH due AS (
-    SELECT id FROM device_status_changes WHERE tell_after < now() ORDER BY tell_after LIMIT $1 FOR UPDATE SKIP LOCKED
+    SELECT id FROM device_status_changes WHERE tell_after < now() AND id <> ALL ($2::bigint[])
+    ORDER BY tell_after LIMIT $1 FOR UPDATE SKIP LOCKED
   ), mine AS (
     UPDATE device_status_changes SET tell_after = ${TELL_AFTER} FROM due
     WHERE device_status_changes.id = due.id RETURNING device_status_changes.*
   )
   SELECT ${CHANGE_COLUMNS} FROM mine ORDER BY id`;
+
+// What is locked is being taken over or noted by others.
+const CLAIM_UP_TO = `
+  WITH own AS (
+    SELECT device_id, max(id) AS last FROM unnest($1::bigint[], $2::text[]) AS own (id, device_id) GROUP BY device_id
+  ), untold AS MATERIALIZED (
+    SELECT change.* FROM own JOIN device_status_changes change
+      ON change.device_id = own.device_id AND change.id <= own.last AND change.tell_after IS NOT NULL
+  ), late AS (
+    SELECT id FROM device_status_changes
+    WHERE id IN (SELECT id FROM untold) AND id <> ALL ($3::bigint[]) AND ${TOLD_LATE}
+    ORDER BY id FOR UPDATE SKIP LOCKED
+  ), mine AS (
+    UPDATE device_status_changes SET tell_after = ${TELL_AFTER} FROM late
+    WHERE device_status_changes.id = late.id RETURNING device_status_changes.id
+  )
+  SELECT ${CHANGE_COLUMNS}, id IN (SELECT id FROM mine) AS claimed FROM untold ORDER BY id`;
 
 // One device may be told of twice at once. Its row is looked at when nobody else changes it.
 const MARK_LOW_BATTERIES_TOLD = `
@@ -167,13 +193,33 @@ export class PgPresenceRepository extends PresenceRepository {
     return { changes: rows.flatMap((row) => (row.id === null ? [] : [toChange(row)])), lowBatteries: [] };
   }
 
-  async claimUntold(limit: number): Promise<PresenceNews> {
-    const changes = await this.database.query<ChangeRecord>(CLAIM_CHANGES, [limit]);
+  async claimUntold(limit: number, except: readonly number[]): Promise<PresenceNews> {
+    const changes = await this.database.query<ChangeRecord>(CLAIM_CHANGES, [limit, except]);
     const batteries = await this.database.query<LowBatteryRecord>(CLAIM_LOW_BATTERIES, [limit]);
     const lowBatteries = batteries.flatMap(({ device_id, tenant, patient_id, low }) =>
       lowBatteriesOf({ deviceId: device_id, tenant, patientId: patient_id }, low ?? []),
     );
     return { changes: changes.map(toChange), lowBatteries };
+  }
+
+  async claimUpTo(
+    changes: ReadonlyMap<number, string>,
+    except: readonly number[],
+  ): Promise<readonly UntoldChange[]> {
+    const rows = await this.database.query<ChangeRecord & { readonly claimed: boolean }>(CLAIM_UP_TO, [
+      [...changes.keys()],
+      [...changes.values()],
+      except,
+    ]);
+    return rows.map((row) => ({ change: toChange(row), isClaimed: row.claimed }));
+  }
+
+  async untoldAmong(changes: readonly number[]): Promise<readonly number[]> {
+    const rows = await this.database.query<{ id: string }>(
+      'SELECT id FROM device_status_changes WHERE id = ANY ($1::bigint[]) AND tell_after IS NOT NULL',
+      [changes],
+    );
+    return rows.map(({ id }) => Number(id));
   }
 
   async markTold({ changes, lowBatteries }: PresenceNews): Promise<void> {

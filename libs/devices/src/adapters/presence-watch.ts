@@ -1,8 +1,17 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { Clock, EventBus, type DomainEvent } from '#kernel';
-import { Config, errorCode, MqttConsumer, MqttTransport, SharedGroup, type GroupHearing } from '#platform';
+import {
+  Config,
+  errorCode,
+  MqttConsumer,
+  MqttPublisher,
+  MqttTransport,
+  SharedGroup,
+  type GroupHearing,
+} from '#platform';
 import { PresenceHerald } from '../application/presence-herald.js';
 import { PresenceKeeper } from '../application/presence-keeper.js';
+import { both, type Sighting } from '../domain/presence.js';
 
 /** How long a device that nobody knew to be there waits for others, and one that sends all the time is not noted again. */
 const NOTE_NEW_AFTER_MS = 50;
@@ -23,8 +32,8 @@ export class PresenceWatch {
   private readonly logger = new Logger('Presence');
   /** Devices that were online when last looked at. */
   private readonly online = new Set<string>();
-  /** When the last data came in that devices have sent since then. */
-  private sightings = new Map<string, string>();
+  /** The last data that devices have sent since then. */
+  private sightings = new Map<string, Sighting>();
   private noting: Promise<boolean> = Promise.resolve(true);
   private noteTimer: { readonly due: number; readonly timer: NodeJS.Timeout } | undefined;
   private timer: NodeJS.Timeout | undefined;
@@ -43,6 +52,7 @@ export class PresenceWatch {
     private readonly clock: Clock,
     private readonly consumer: MqttConsumer,
     private readonly group: SharedGroup,
+    private readonly publisher: MqttPublisher,
     transport: MqttTransport,
     bus: EventBus,
   ) {
@@ -58,6 +68,8 @@ export class PresenceWatch {
     });
     consumer.onSubscribed(() => {
       this.listeningSince = this.clock.now();
+      // What waits is read first; from then on, what comes is new.
+      this.mark();
     });
     transport.onMarkReached((markedAt) => void this.heard(markedAt));
     transport.onDrain(() => this.stop());
@@ -82,14 +94,16 @@ export class PresenceWatch {
     clearInterval(this.timer);
     this.noteIn(0);
     await this.noting;
+    this.herald.stop();
   }
 
   private dataReceived(events: readonly DomainEvent[]): void {
     let isNew = false;
-    for (const { deviceId, late, time } of events) {
+    for (const { deviceId, late, time, waited = null } of events) {
       if (deviceId === null || late) continue;
       // Not the time it is noted: a will may have come in between.
-      this.sightings.set(deviceId, time);
+      const sighting = { at: new Date(time), waited };
+      this.sightings.set(deviceId, both(this.sightings.get(deviceId), sighting));
       isNew ||= !this.online.has(deviceId);
     }
     this.noteIn(isNew ? NOTE_NEW_AFTER_MS : Math.min(NOTE_EVERY_MS, this.often));
@@ -115,15 +129,14 @@ export class PresenceWatch {
     this.sightings = new Map();
     for (const deviceId of sightings.keys()) this.online.add(deviceId);
     try {
-      await this.presence.noteSeen(
-        new Map([...sightings].map(([deviceId, time]) => [deviceId, new Date(time)])),
-      );
+      await this.presence.noteSeen(sightings);
       return true;
     } catch (error) {
-      for (const [deviceId, time] of sightings) {
+      for (const [deviceId, sighting] of sightings) {
         // The next measurement of the device notes it again, and so does the next note.
         this.online.delete(deviceId);
-        if (!this.sightings.has(deviceId)) this.sightings.set(deviceId, time);
+        const since = this.sightings.get(deviceId);
+        this.sightings.set(deviceId, since ? both(sighting, since) : sighting);
       }
       this.logger.warn(`Sightings not stored (${errorCode(error) ?? String(error)})`);
       return false;
@@ -180,7 +193,9 @@ export class PresenceWatch {
     }
   }
 
+  /** Nothing while it could not be told: whoever has a broker tells it. */
   private async tellUntold(): Promise<void> {
+    if (this.config.mqtt.topics.events !== '' && !this.publisher.status.connected) return;
     try {
       await this.herald.tellUntold();
     } catch (error) {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { EventBus, type Clock, type DomainEvent } from '#kernel';
-import type { LowBattery } from '../domain/device-events.js';
+import { batteryLow, statusChanged, type KeptChange, type LowBattery } from '../domain/device-events.js';
 import type { Device } from '../domain/device.js';
 import { NEVER_SEEN } from '../domain/presence.fixture.js';
 import { readStatusReport, type StatusReport } from '../domain/status-report.js';
@@ -8,8 +8,9 @@ import {
   PresenceRepository,
   type PresenceDecision,
   type PresenceNews,
+  type UntoldChange,
 } from '../ports/presence.repository.js';
-import { eventsOf, PresenceHerald } from './presence-herald.js';
+import { PresenceHerald } from './presence-herald.js';
 import { PresenceKeeper, type ReceivedReport } from './presence-keeper.js';
 
 const at = (second: number): Date => new Date(Date.UTC(2024, 0, 23, 10, 30, second));
@@ -22,6 +23,9 @@ class MemoryPresences extends PresenceRepository {
   /** Lots of silent devices that will be found. */
   silent: (PresenceNews | null)[] = [];
   readonly told: PresenceNews[] = [];
+  /** What is to be told of, and those of it that others may be telling. */
+  readonly kept = new Map<number, KeptChange>();
+  readonly atOthers = new Set<number>();
   private changes = 0;
 
   update(ids: readonly string[], decide: (device: Device) => PresenceDecision | null): Promise<PresenceNews> {
@@ -41,6 +45,7 @@ class MemoryPresences extends PresenceRepository {
         })),
       };
     });
+    for (const change of news.flatMap(({ changes }) => changes)) this.kept.set(change.id, change);
     return Promise.resolve({
       changes: news.flatMap(({ changes }) => changes),
       lowBatteries: news.flatMap(({ lowBatteries }) => lowBatteries),
@@ -61,7 +66,24 @@ class MemoryPresences extends PresenceRepository {
     return Promise.resolve(this.untold.shift() ?? { changes: [], lowBatteries: [] });
   }
 
+  claimUpTo(changes: ReadonlyMap<number, string>): Promise<readonly UntoldChange[]> {
+    const untold = [...this.kept.values()]
+      .filter((kept) => [...changes].some(([id, device]) => device === kept.deviceId && kept.id <= id))
+      .sort((a, b) => a.id - b.id);
+    return Promise.resolve(
+      untold.map((change) => ({
+        change,
+        isClaimed: !changes.has(change.id) && !this.atOthers.has(change.id),
+      })),
+    );
+  }
+
+  untoldAmong(changes: readonly number[]): Promise<readonly number[]> {
+    return Promise.resolve(changes.filter((id) => this.kept.has(id)));
+  }
+
   markTold(news: PresenceNews): Promise<void> {
+    for (const { id } of news.changes) this.kept.delete(id);
     this.told.push(news);
     return Promise.resolve();
   }
@@ -124,6 +146,7 @@ function received(
       dated: null,
       will: false,
       retained: false,
+      mayHaveWaited: false,
     },
     receivedAt: at(second),
     name: null,
@@ -142,6 +165,10 @@ function discharges(charges: readonly number[]): number[] {
   });
 }
 
+const eventsOf = ({ changes, lowBatteries }: PresenceNews): DomainEvent[] => [
+  ...changes.map(statusChanged),
+  ...lowBatteries.map(batteryLow),
+];
 const kinds = (news: PresenceNews): string[] =>
   eventsOf(news).map(({ type, deviceId }) => `${type} ${deviceId}`);
 
@@ -268,7 +295,7 @@ describe('PresenceKeeper', () => {
 describe('PresenceHerald', () => {
   it('notes what it has told of', async () => {
     const { keeper, presences, heard } = house();
-    await keeper.noteSeen(new Map([['a', at(5)]]));
+    await keeper.noteSeen(new Map([['a', { at: at(5), waited: null }]]));
     await new Promise(setImmediate);
     expect(heard.map(({ type, data }) => [type, data['cause']])).toEqual([['device.connected', 'data']]);
     expect(presences.told.map(kinds)).toEqual([['device.connected a']]);
@@ -281,7 +308,7 @@ describe('PresenceHerald', () => {
       ids.push(...events.map(({ id }) => id));
       if (isDeaf) throw new Error('deaf');
     });
-    await keeper.noteSeen(new Map([['a', at(5)]]));
+    await keeper.noteSeen(new Map([['a', { at: at(5), waited: null }]]));
     await new Promise(setImmediate);
     expect(presences.told).toEqual([]);
     isDeaf = false;

@@ -7,6 +7,7 @@ import {
   report,
   seen,
   type LowBatteryNote,
+  type Sighting,
   type StatusChange,
 } from '../domain/presence.js';
 import type { StatusReport } from '../domain/status-report.js';
@@ -68,14 +69,15 @@ export class PresenceKeeper {
     });
   }
 
-  /** Notes that devices have sent data: device id to the time of receipt. Tells of the changes itself. */
-  async noteSeen(arrivals: ReadonlyMap<string, Date>): Promise<void> {
+  /** Notes that devices have sent data, by their ids. Tells of the changes itself. */
+  async noteSeen(sightings: ReadonlyMap<string, Sighting>): Promise<void> {
+    const arrivals = new Map([...sightings].map(([deviceId, { at }]) => [deviceId, at]));
     const away = await this.presences.refreshSeen(arrivals);
     if (away.length === 0) return;
     const news = await this.presences.update(away, (device) => {
-      const at = arrivals.get(device.deviceId);
-      if (!at) return null;
-      const { presence, change } = seen(device.presence, at);
+      const sighting = sightings.get(device.deviceId);
+      if (!sighting) return null;
+      const { presence, change } = seen(device.presence, sighting);
       return { presence, changes: change ? [change] : [], lowBatteries: [] };
     });
     this.herald.announce(news);

@@ -63,18 +63,28 @@ function sent(sessions: readonly Session[], isSilent = false): Message[][] {
 }
 
 /** What becomes of a device's presence when these messages arrive so many seconds after one another. */
-function arrive(messages: readonly Message[], gaps: readonly number[], { names, isDated }: Manner): string[] {
+function arrive(
+  messages: readonly Message[],
+  gaps: readonly number[],
+  { names, isDated }: Manner,
+  waited: ReadonlySet<Message> = new Set(),
+): string[] {
   let presence = NEVER_SEEN;
   // After everything was said.
   let second = 100;
-  return messages.map(({ of, kind, said }, index) => {
+  return messages.map((message, index) => {
+    const { of, kind, said } = message;
+    const mayHaveWaited = waited.has(message);
     second += gaps[index % gaps.length] ?? 0;
     if (kind === 'silence') {
       if (presence.status === 'online') presence = { ...presence, status: 'offline', connectedSince: null };
     } else if (kind === 'data') {
-      ({ presence } = seen(presence, at(second)));
+      ({ presence } = seen(presence, {
+        at: at(second),
+        waited: mayHaveWaited ? { said: isDated ? at(said) : null } : null,
+      }));
     } else {
-      const message: StatusReport = {
+      const read: StatusReport = {
         status: kind,
         session: names[of] ?? null,
         battery: null,
@@ -82,8 +92,9 @@ function arrive(messages: readonly Message[], gaps: readonly number[], { names, 
         dated: isDated ? at(said) : null,
         will: false,
         retained: false,
+        mayHaveWaited,
       };
-      ({ presence } = report(presence, message, at(second)));
+      ({ presence } = report(presence, read, at(second)));
     }
     return presence.status;
   });
@@ -162,6 +173,36 @@ describe('ends with what really is', () => {
         const told = manner.names === UNNAMED ? sent(sessions, true) : queues;
         const said = arrive(merged(told, order), gaps, manner);
         expect(said.at(-1) === 'online').toBe(truth(sessions) === 'online');
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  const dealt = fc.infiniteStream(fc.boolean());
+  it('when what one replica was dealt is read long after all else, of sessions that are named and dated', () => {
+    fc.assert(
+      fc.property(history('will', 'status'), dealt, long, (sessions, share, gaps) => {
+        const all = sent(sessions).flat();
+        const late = new Set(all.filter(() => share.next().value));
+        const order = [...all.filter((message) => !late.has(message)), ...late];
+        const said = arrive(order, gaps, { names: NAMES, isDated: true }, late);
+        expect(said.at(-1) === 'online').toBe(truth(sessions) === 'online');
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  it.each([
+    ['named', NAMES],
+    ['not named', UNNAMED],
+  ])('offline, whatever is read long after all ends were heard, of sessions that are %s', (_what, names) => {
+    fc.assert(
+      fc.property(history('will', 'status'), dealt, long, fc.boolean(), (sessions, share, gaps, isDated) => {
+        const all = sent(sessions.map((one) => ({ ...one, hasEnded: true }))).flat();
+        const late = new Set(all.filter(({ kind }) => kind !== 'offline' && share.next().value));
+        const inTime = all.filter((message) => !late.has(message));
+        const said = arrive([...inTime, ...late], gaps, { names, isDated: isDated && names === NAMES }, late);
+        expect(said.slice(inTime.length - 1)).not.toContain('online');
       }),
       { numRuns: 1_000 },
     );

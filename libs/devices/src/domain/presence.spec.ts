@@ -1,9 +1,11 @@
 import fc from 'fast-check';
 import { NEVER_SEEN } from './presence.fixture.js';
-import { cutOff, report, seen, type Outcome, type Presence } from './presence.js';
+import { both, cutOff, report, seen, type Outcome, type Presence, type Sighting } from './presence.js';
 import type { StatusReport } from './status-report.js';
 
 const at = (second: number): Date => new Date(Date.UTC(2024, 0, 23, 10, 30, 0) + second * 1_000);
+
+const inOrder = (second: number): Sighting => ({ at: at(second), waited: null });
 
 type Said = readonly [message: StatusReport | 'data', second: number];
 
@@ -14,7 +16,16 @@ function says(
   second: number | null = null,
 ): StatusReport {
   const dated = second === null ? null : at(second);
-  return { status, session, battery: null, signalStrength: null, dated, will: false, retained: false };
+  return {
+    status,
+    session,
+    battery: null,
+    signalStrength: null,
+    dated,
+    will: false,
+    retained: false,
+    mayHaveWaited: false,
+  };
 }
 
 const told = ({ change }: Outcome): string | null =>
@@ -24,7 +35,8 @@ const told = ({ change }: Outcome): string | null =>
 function afterAll(...messages: readonly Said[]): { presence: Presence; changes: unknown[] } {
   let presence = NEVER_SEEN;
   const changes = messages.map(([message, second]) => {
-    const outcome = message === 'data' ? seen(presence, at(second)) : report(presence, message, at(second));
+    const outcome =
+      message === 'data' ? seen(presence, inOrder(second)) : report(presence, message, at(second));
     presence = outcome.presence;
     return told(outcome);
   });
@@ -230,6 +242,50 @@ describe('report', () => {
     expect(battery(says('offline', null, 11))).toBe(3);
   });
 
+  it.each(['a', null])('takes no battery from a report that is older than another, of session %s', (name) => {
+    const { presence } = after(
+      { ...says('online', name, 10), battery: 85 },
+      { ...says('online', name, 98), battery: 95, signalStrength: -40 },
+      { ...says('online', name, 40), battery: 16, signalStrength: -90 },
+    );
+    expect(presence).toMatchObject({
+      status: 'online',
+      battery: 95,
+      signalStrength: -40,
+      lastSeen: expect.any(Date),
+    });
+  });
+
+  describe('of what may have waited while others were heard', () => {
+    const waited = (message: StatusReport): StatusReport => ({ ...message, mayHaveWaited: true });
+    const END = 5;
+    it.each<[string, StatusReport, Presence['status']]>([
+      ['a report of the session that has ended', says('online', 'a'), 'offline'],
+      ['the beginning of one whose end was heard', says('online', 'b'), 'offline'],
+      ['the same, dated before', says('online', 'b', END - 2), 'offline'],
+      ['one that tells nothing', says('online'), 'offline'],
+      ['a report of the session, dated after its end', says('online', 'a', END + 2), 'online'],
+      ['one without a session, dated after the end', says('online', null, END + 2), 'online'],
+      ['a session whose end was not heard', says('online', 'c'), 'online'],
+    ])('%s', (_what, message, status) => {
+      const before: readonly Said[] = [
+        [says('online', 'a'), 0],
+        [says('offline', 'a'), END],
+        [says('offline', 'b'), END],
+      ];
+      // However late it is read.
+      for (const second of [END + 3, END + 60])
+        expect(afterAll(...before, [waited(message), second]).presence.status).toBe(status);
+    });
+
+    it('believes the next that did not wait', () => {
+      const { presence } = after(says('online', 'a'), says('offline', 'a'), waited(says('online', 'a')));
+      expect(presence.status).toBe('offline');
+      expect(told(report(presence, says('online', 'a'), at(3)))).toBe('connected');
+      expect(told(seen(presence, inOrder(3)))).toBe('connected');
+    });
+  });
+
   it.each([
     ['says so', { ...says('offline', 'a'), will: true }, 'will'],
     ['is as old as its session', says('offline', 'a', 10), 'will'],
@@ -360,35 +416,75 @@ describe('report', () => {
 
 describe('seen', () => {
   it('connects a silent device', () => {
-    expect(seen(NEVER_SEEN, at(0))).toMatchObject({
+    expect(seen(NEVER_SEEN, inOrder(0))).toMatchObject({
       presence: { status: 'online', lastSeen: at(0), lastDataAt: at(0), connectedSince: at(0) },
       change: { status: 'online', cause: 'data', at: at(0) },
     });
-    expect(told(seen(after(says('online'), says('offline')).presence, at(5)))).toBe('connected');
+    expect(told(seen(after(says('online'), says('offline')).presence, inOrder(5)))).toBe('connected');
   });
 
   it('does not when it was received before the end was', () => {
     const { presence } = after(says('online'), says('offline'));
     for (const early of [0, 1]) {
-      const outcome = seen(presence, at(early));
+      const outcome = seen(presence, inOrder(early));
       expect(outcome.change).toBeNull();
       expect(outcome.presence).toEqual({ ...presence, lastDataAt: at(early) });
     }
   });
 
+  it.each<[string, number | null, boolean]>([
+    ['bears no date', null, false],
+    ['is dated before the end', 0.5, false],
+    ['is dated about then, which tells nothing', 1.9, false],
+    ['is dated after it', 2, true],
+    ['is dated by a clock that was never set', -7_200, false],
+  ])('does not, where it may have waited, unless it is surely of after: it %s', (_what, said, isNews) => {
+    const { presence } = after(says('online'), says('offline'));
+    const sighting = { at: at(60), waited: { said: said === null ? null : at(said) } };
+    const outcome = seen(presence, sighting);
+    expect(told(outcome)).toBe(isNews ? 'connected' : null);
+    expect(outcome.presence.lastDataAt).toEqual(at(60));
+    if (!isNews) expect(told(seen(outcome.presence, inOrder(61)))).toBe('connected');
+  });
+
+  it('does, where it may have waited, when a silence or nobody has taken the device offline', () => {
+    const sighting = { at: at(400), waited: { said: null } };
+    expect(told(seen(NEVER_SEEN, sighting))).toBe('connected');
+    const { presence } = after(says('online'), says('offline'), says('online'));
+    const silent: Presence = { ...presence, status: 'offline', connectedSince: null };
+    expect(told(seen(silent, sighting))).toBe('connected');
+  });
+
   it('only moves the last sign of life of one that is online, and never back', () => {
-    const online = seen(NEVER_SEEN, at(5)).presence;
+    const online = seen(NEVER_SEEN, inOrder(5)).presence;
     const moved = { ...online, lastSeen: at(9), lastDataAt: at(9) };
-    expect(seen(online, at(9))).toEqual({ presence: moved, change: null });
-    expect(seen(online, at(1))).toEqual({ presence: online, change: null });
+    expect(seen(online, inOrder(9))).toEqual({ presence: moved, change: null });
+    expect(seen(online, inOrder(1))).toEqual({ presence: online, change: null });
   });
 
   it('goes on with the session that was there before a silence', () => {
     const { presence } = after(says('online', 'a'));
     const silent: Presence = { ...presence, status: 'offline', connectedSince: null };
-    const back = seen(silent, at(400)).presence;
+    const back = seen(silent, inOrder(400)).presence;
     expect(told(report(back, says('offline', 'z'), at(401)))).toBeNull();
     expect(told(report(back, says('offline', 'a'), at(401)))).toBe('disconnected');
+  });
+});
+
+describe('both', () => {
+  const waited = (second: number, said: number | null): Sighting => ({
+    at: at(second),
+    waited: { said: said === null ? null : at(said) },
+  });
+  it.each<[string, Sighting | undefined, Sighting, Sighting]>([
+    ['the only one', undefined, waited(1, null), waited(1, null)],
+    ['the last of two in their order', inOrder(1), inOrder(2), inOrder(2)],
+    ['what came in its order before', inOrder(1), waited(2, 2), inOrder(1)],
+    ['what came in its order after', waited(1, 1), inOrder(2), inOrder(2)],
+    ['the newest date of those that waited', waited(1, 9), waited(2, 8), waited(2, 9)],
+    ['the only date', waited(1, null), waited(2, 8), waited(2, 8)],
+  ])('is %s', (_what, first, next, expected) => {
+    expect(both(first, next)).toEqual(expected);
   });
 });
 
@@ -426,7 +522,7 @@ it('tells of every change once, and dates a connection exactly while there is on
         const second = 20 + index;
         const outcome =
           next === 'data'
-            ? seen(presence, at(second))
+            ? seen(presence, inOrder(second))
             : report(
                 presence,
                 { ...says(next.status, next.session, next.dated), retained: next.retained },

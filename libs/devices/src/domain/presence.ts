@@ -1,5 +1,5 @@
-import { announce, end, endAll, openSession, type SessionNote } from './sessions.js';
-import type { StatusReport } from './status-report.js';
+import { announce, end, endAll, isAfter, openSession, SAME_MS, type SessionNote } from './sessions.js';
+import { credible, type StatusReport } from './status-report.js';
 
 /** inactive: never seen. */
 export const DEVICE_STATUSES = ['inactive', 'online', 'offline'] as const;
@@ -83,8 +83,6 @@ export interface Outcome {
   readonly change: StatusChange | null;
 }
 
-/** Dates closer together tell nothing: a will is dated a moment before the first message of its connection. */
-const SAME_MS = 1_000;
 const MAX_HEARD = 8;
 
 /**
@@ -101,7 +99,9 @@ const MAX_HEARD = 8;
  *    10 s after the last word of the others, all of which have ended.
  * 3. Where no session is named: a message dated a second or more before the newest is late, and changes nothing. The
  *    order of arrival counts between others.
- * 4. Battery and signal are taken from online messages; from an offline message, which may be a will written long
+ * 4. What may have waited at the broker while others were given what came after it undoes no end that was heard, whether
+ *    of its session or of whatever there was, unless its date is a second or more after that. A new session does.
+ * 5. Battery and signal are taken from online messages, unless their session has said something newer; from an offline message, which may be a will written long
  *    before, only with a date newer than all others.
  */
 export function report(presence: Presence, message: StatusReport, at: Date): Outcome {
@@ -117,21 +117,37 @@ export function report(presence: Presence, message: StatusReport, at: Date): Out
     : offline(presence, message, session, at);
 }
 
+/** When data came; what its device's clock said, where it may have waited while others were heard. */
+export interface Sighting {
+  readonly at: Date;
+  readonly waited: { readonly said: Date | null } | null;
+}
+
+/** One for two of one device: what came in its order says more than what may have waited. */
+export function both(first: Sighting | undefined, next: Sighting): Sighting {
+  if (!first || !next.waited) return next;
+  if (!first.waited) return first;
+  const [a, b] = [first.waited.said, next.waited.said];
+  return { at: next.at, waited: { said: a && b ? later(a, b) : (a ?? b) } };
+}
+
 /**
- * Data counts as a sign of life, unless it came before the device was said to be offline.
- * @param at when it was received.
+ * Data counts as a sign of life, unless it came before the device was said to be offline, or may have.
+ * Data counts as data all the same.
  */
-export function seen(presence: Presence, at: Date): Outcome {
+export function seen(presence: Presence, { at, waited }: Sighting): Outcome {
   const { ended } = presence.memory;
   const after = { ...presence, lastDataAt: later(presence.lastDataAt, at) };
-  if (presence.status !== 'online' && ended !== null && at.getTime() <= ended)
+  const said = waited?.said ? credible(waited.said.getTime(), at) : null;
+  const sign = { dated: millis(said), mayHaveWaited: waited !== null };
+  if (presence.status !== 'online' && ended !== null && (at.getTime() <= ended || !isAfter(sign, ended)))
     return { presence: after, change: null };
   return begun({ ...after, lastSeen: later(presence.lastSeen, at) }, presence.session, at, 'data');
 }
 
 /** Ends whatever session there is, at the wish of a person. */
 export function cutOff(presence: Presence, at: Date, cause: ConnectionCause): Outcome {
-  const memory = { ...presence.memory, sessions: endAll(presence.memory.sessions) };
+  const memory = { ...presence.memory, sessions: endAll(presence.memory.sessions, at.getTime()) };
   return ended({ ...presence, memory }, at, cause);
 }
 
@@ -147,15 +163,26 @@ export function havingHeard(presence: Presence, messageName: string): Presence {
 }
 
 function online(presence: Presence, message: StatusReport, session: string, at: Date): Outcome {
-  const { notes, isThere } = announce(presence.memory.sessions, session, millis(message.dated), at.getTime());
+  const { notes, isThere } = announce(presence.memory.sessions, session, {
+    at: at.getTime(),
+    dated: millis(message.dated),
+    mayHaveWaited: message.mayHaveWaited,
+  });
   const noted = dated({ ...presence, memory: { ...presence.memory, sessions: notes } }, message);
   if (!isThere) return { presence: noted, change: null };
-  const there = { ...measured(noted, message), lastSeen: later(presence.lastSeen, at) };
+  const said = presence.memory.sessions.find(({ name }) => name === session)?.dated ?? null;
+  const isOlder = message.dated !== null && said !== null && message.dated.getTime() < said;
+  const there = { ...(isOlder ? noted : measured(noted, message)), lastSeen: later(presence.lastSeen, at) };
   return begun(there, openSession(notes)?.name ?? session, at, 'status');
 }
 
 function onlineAnonymously(presence: Presence, message: StatusReport, at: Date): Outcome {
-  if (isLate(presence, message)) return { presence, change: null };
+  const { ended } = presence.memory;
+  const mayBeOfBefore =
+    presence.status !== 'online' &&
+    ended !== null &&
+    !isAfter({ dated: millis(message.dated), mayHaveWaited: message.mayHaveWaited }, ended);
+  if (isLate(presence, message) || mayBeOfBefore) return { presence, change: null };
   const there = { ...measured(dated(presence, message), message), lastSeen: later(presence.lastSeen, at) };
   return begun(there, presence.session, at, 'status');
 }
@@ -181,7 +208,7 @@ function offline(presence: Presence, message: StatusReport, session: string, at:
 function offlineAnonymously(presence: Presence, message: StatusReport, at: Date): Outcome {
   const ignored = message.retained ? !isNewest(presence, message) : isLate(presence, message);
   if (ignored) return { presence, change: null };
-  const memory = { ...presence.memory, sessions: endAll(presence.memory.sessions) };
+  const memory = { ...presence.memory, sessions: endAll(presence.memory.sessions, at.getTime()) };
   const cause = causeOf(message, presence.memory.dated);
   return ended(lastWords({ ...presence, memory }, message), at, cause);
 }
@@ -199,6 +226,8 @@ function begun(presence: Presence, session: string | null, at: Date, cause: Conn
     status: 'online',
     session,
     connectedSince: isSame ? presence.connectedSince : at,
+    // What ends it next may be silence, which every sign of life undoes.
+    memory: { ...presence.memory, ended: wasThere ? presence.memory.ended : null },
   };
   return { presence: there, change: wasThere ? null : changeOf(there, 'online', at, cause) };
 }

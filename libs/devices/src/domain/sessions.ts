@@ -1,3 +1,5 @@
+/** Dates closer together tell nothing: a will is dated a moment before the first message of its connection. */
+export const SAME_MS = 1_000;
 /** Two sessions announced within this time may have arrived in the wrong order: delivery seldom reorders by more. */
 const RACE_MS = 10_000;
 /** What is older says nothing: a clock may have been set since, and a device may use the name again. */
@@ -19,6 +21,15 @@ export interface SessionNote {
   readonly heard: number;
   /** The newest date the device itself has given it. */
   readonly dated: number | null;
+  /** When its end was heard of; absent: it was not. */
+  readonly over?: number;
+}
+
+/** When a message came, what its device's clock said, and whether it may have waited while others went on. */
+export interface Arrival {
+  readonly at: number;
+  readonly dated: number | null;
+  readonly mayHaveWaited: boolean;
 }
 
 type Notes = readonly SessionNote[];
@@ -28,17 +39,21 @@ export function openSession(notes: Notes): SessionNote | null {
   return notes.filter(({ state }) => state === 'open').at(-1) ?? null;
 }
 
+/** Whether a message is surely of after an end that was heard: it did not wait, or bears a later date. */
+export function isAfter({ dated, mayHaveWaited }: Omit<Arrival, 'at'>, end: number): boolean {
+  return !mayHaveWaited || (dated !== null && dated - end >= SAME_MS);
+}
+
 /**
  * Takes in that a device says it is online in a session.
- * @param dated when the device said so, by its own clock.
  * @returns whether it is there in that session; else the message is late: the session has ended, or a newer one begun.
  */
 export function announce(
   notes: Notes,
   name: string,
-  dated: number | null,
-  at: number,
+  arrival: Arrival,
 ): { readonly notes: Notes; readonly isThere: boolean } {
+  const { at, dated } = arrival;
   const remembered = recent(notes, at);
   const known = remembered.find((note) => note.name === name);
   const others = remembered.filter((note) => note.name !== name);
@@ -48,8 +63,9 @@ export function announce(
     since: known?.since ?? at,
     heard: at,
     dated: latest(known?.dated ?? null, dated),
+    ...(known?.over !== undefined && { over: known.over }),
   };
-  const lateAs = latenessOf(known, mine, others, dated);
+  const lateAs = latenessOf(known, mine, others, arrival);
   if (lateAs) return { notes: [...others, { ...mine, state: lateAs }].sort(byBeginning), isThere: false };
   const before = others.map((note): SessionNote => {
     if (note.state === 'unannounced') return note;
@@ -57,7 +73,7 @@ export function announce(
       note.state === 'open' && Math.abs(mine.since - note.since) <= RACE_MS && !follows(mine, note);
     return mayBeNewer ? note : { ...note, state: 'replaced' };
   });
-  const reopened = known && known.state !== 'open' ? { ...mine, since: at } : mine;
+  const reopened = known && known.state !== 'open' ? begunAgain(mine, at) : mine;
   return { notes: [...before, reopened].sort(byBeginning), isThere: true };
 }
 
@@ -78,10 +94,15 @@ export function end(
     // Judged late when it was announced, it may have been the one that was there: nothing else is, and none came after it.
     const wasLast = !remembered.some(({ state, since }) => state === 'open' || since > known.since);
     const isNews = known.state === 'open' || (known.state === 'replaced' && wasLast);
-    const ended: SessionNote = { ...known, heard: at, ...(isNews && { state: 'ended' }) };
+    const ended: SessionNote = {
+      ...known,
+      heard: at,
+      over: known.over ?? at,
+      ...(isNews && { state: 'ended' }),
+    };
     return { notes: remembered.map((note) => (note === known ? ended : note)), isNews };
   }
-  const mine: SessionNote = { name, state: 'unannounced', since: at, heard: at, dated };
+  const mine: SessionNote = { name, state: 'unannounced', since: at, heard: at, dated, over: at };
   const before = remembered.map((note): SessionNote => {
     return note.state === 'open' && isDatedBefore(note, mine) ? { ...note, state: 'replaced' } : note;
   });
@@ -89,8 +110,15 @@ export function end(
 }
 
 /** Takes in that whatever session there was is over. */
-export function endAll(notes: Notes): Notes {
-  return notes.map((note): SessionNote => (note.state === 'open' ? { ...note, state: 'ended' } : note));
+export function endAll(notes: Notes, at: number): Notes {
+  return notes.map((note): SessionNote =>
+    note.state === 'open' ? { ...note, state: 'ended', over: at } : note,
+  );
+}
+
+/** Its name is used again: what was heard of its end is of before. */
+function begunAgain({ name, state, heard, dated }: SessionNote, at: number): SessionNote {
+  return { name, state, since: at, heard, dated };
 }
 
 /** What a session stays when it is announced too late; null when it is there. */
@@ -98,9 +126,12 @@ function latenessOf(
   known: SessionNote | undefined,
   mine: SessionNote,
   others: Notes,
-  dated: number | null,
+  arrival: Arrival,
 ): 'unannounced' | 'ended' | 'replaced' | null {
-  if (known && isProvenAlive(known, mine, others, dated)) return null;
+  const { dated } = arrival;
+  if (known && known.state !== 'open' && known.over !== undefined && !isAfter(arrival, known.over))
+    return known.state;
+  if (known && isProvenAlive(known, mine, others, arrival)) return null;
   if (known?.state === 'replaced') return 'replaced';
   if (known?.state === 'unannounced' && mine.heard - known.since <= RACE_MS) return 'unannounced';
   if (known?.state === 'ended') {
@@ -121,11 +152,17 @@ function latenessOf(
  * has said before is there, if that is newer than all that others have said, or if these have ended and have been silent
  * for longer than delivery reorders.
  */
-function isProvenAlive(known: SessionNote, mine: SessionNote, others: Notes, dated: number | null): boolean {
+function isProvenAlive(
+  known: SessionNote,
+  mine: SessionNote,
+  others: Notes,
+  { dated, mayHaveWaited }: Arrival,
+): boolean {
   if (known.state !== 'replaced') return false;
   if (dated !== null && known.dated !== null && dated <= known.dated) return false;
   const announced = others.filter(({ state }) => state !== 'unannounced');
   if (dated !== null && announced.every((note) => note.dated !== null && note.dated < dated)) return true;
+  if (mayHaveWaited) return false;
   return announced.every(({ state, heard }) => state !== 'open' && mine.heard - heard > RACE_MS);
 }
 

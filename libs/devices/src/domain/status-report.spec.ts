@@ -15,6 +15,7 @@ describe('readStatusReport', () => {
       dated: null,
       will: false,
       retained: false,
+      mayHaveWaited: false,
     });
   });
 

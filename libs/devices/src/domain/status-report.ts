@@ -12,11 +12,15 @@ export interface StatusReport {
   readonly will: boolean;
   /** The broker had kept it: it says how things were, nobody knows when. */
   readonly retained: boolean;
+  /** It may have waited at the broker while others were given what came after it. */
+  readonly mayHaveWaited: boolean;
 }
 
 const MAX_SESSION_LENGTH = 255;
 /** A date further back is that of a clock which was never set; what waited for so long came in its order. */
 const MAX_BEHIND_MS = 3_600_000;
+
+const IN_ORDER = { retained: false, mayHaveWaited: false };
 
 /**
  * Reads a status payload (contract, "MQTT").
@@ -26,7 +30,7 @@ const MAX_BEHIND_MS = 3_600_000;
 export function readStatusReport(
   payload: Readonly<Record<string, unknown>>,
   receivedAt: Date,
-  retained = false,
+  { retained, mayHaveWaited }: Pick<StatusReport, 'retained' | 'mayHaveWaited'> = IN_ORDER,
 ): StatusReport {
   const { status, session, timestamp } = payload;
   const time = requireTimestamp(timestamp, receivedAt);
@@ -51,15 +55,15 @@ export function readStatusReport(
     // Down: below a limit in whole percent it must still be below it, and only a full one is full.
     battery: readNumber(payload, 'battery', 0, 100, Math.floor),
     signalStrength: readNumber(payload, 'signal_strength', -200, 200, Math.round),
-    dated: timestamp === undefined || timestamp === null ? null : dateOf(time, receivedAt),
+    dated: timestamp === undefined || timestamp === null ? null : credible(Date.parse(time), receivedAt),
     will: payload['will'] === true,
     retained,
+    mayHaveWaited,
   };
 }
 
-/** A clock that is ahead must not outrun what the device says once it is set right. */
-function dateOf(time: string, receivedAt: Date): Date | null {
-  const given = Date.parse(time);
+/** A clock that is ahead must not outrun what the device says once it is set right. Null: it was never set. */
+export function credible(given: number, receivedAt: Date): Date | null {
   if (receivedAt.getTime() - given > MAX_BEHIND_MS) return null;
   return new Date(Math.min(given, receivedAt.getTime()));
 }

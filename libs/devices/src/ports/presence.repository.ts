@@ -17,6 +17,13 @@ export interface PresenceNews {
   readonly lowBatteries: readonly LowBattery[];
 }
 
+/** A change that is to be told of. */
+export interface UntoldChange {
+  readonly change: KeptChange;
+  /** It is the caller's to tell now. */
+  readonly isClaimed: boolean;
+}
+
 export interface ChangeFilter {
   readonly deviceId: string;
   /** Nothing of before. */
@@ -49,8 +56,25 @@ export abstract class PresenceRepository {
    */
   abstract expireSilent(before: Date, at: Date, limit: number): Promise<PresenceNews | null>;
 
-  /** Takes over what others should have told of long ago, for as long as telling takes. */
-  abstract claimUntold(limit: number): Promise<PresenceNews>;
+  /**
+   * Takes over what others should have told of long ago, for as long as telling takes.
+   * @param except changes that the caller is telling of.
+   */
+  abstract claimUntold(limit: number, except: readonly number[]): Promise<PresenceNews>;
+
+  /**
+   * Finds what is to be told of these changes' devices, up to them and in its order, and takes over what nobody else can be
+   * telling any more, or at this moment.
+   * @param changes id to device.
+   * @param except changes that the caller is telling of: they are found, but not taken over.
+   */
+  abstract claimUpTo(
+    changes: ReadonlyMap<number, string>,
+    except: readonly number[],
+  ): Promise<readonly UntoldChange[]>;
+
+  /** @returns those that nobody has told of. */
+  abstract untoldAmong(changes: readonly number[]): Promise<readonly number[]>;
 
   /** Notes that it has been told of. */
   abstract markTold(news: PresenceNews): Promise<void>;

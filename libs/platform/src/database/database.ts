@@ -27,6 +27,7 @@ import { Webhooks1764390000000 } from './migrations/1764390000000-webhooks.js';
 import { StreamPeers1764400000000 } from './migrations/1764400000000-stream-peers.js';
 import { CommandPatient1764410000000 } from './migrations/1764410000000-command-patient.js';
 import { WebhookTurns1764420000000 } from './migrations/1764420000000-webhook-turns.js';
+import { UntoldChanges1764430000000 } from './migrations/1764430000000-untold-changes.js';
 
 /** Replicas that start together migrate one after the other under this advisory lock. */
 const MIGRATION_LOCK = 0x6d71_7474; // "mqtt"
@@ -97,6 +98,7 @@ export class Database {
         StreamPeers1764400000000,
         CommandPatient1764410000000,
         WebhookTurns1764420000000,
+        UntoldChanges1764430000000,
       ],
       synchronize: false,
       connectTimeoutMS: CONNECT_TIMEOUT_MS,

@@ -20,6 +20,11 @@ export interface Delivery {
   readonly mayBeElsewhere: boolean;
   /** MQTT 5: {@link correlationDataOf} reads them; null: there are none. */
   readonly properties?: Buffer | null;
+  /**
+   * Of messages dealt out to a group (MQTT_SHARED_GROUP): this one may have waited since before this connection, while others
+   * went on. Of a session that is not shared, order tells.
+   */
+  readonly mayHaveWaited: boolean;
   /** Acknowledges it. Call once what it says is committed, and never before. Calling it again does nothing. */
   ack(): void;
 }

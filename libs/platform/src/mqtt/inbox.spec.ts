@@ -47,6 +47,7 @@ describe('Inbox', () => {
       duplicate: false,
       retained: false,
       mayBeElsewhere: false,
+      mayHaveWaited: false,
       ack: () => acknowledged.push(name),
     } satisfies Delivery,
     receivedAt: RECEIVED,

@@ -60,11 +60,12 @@ export class MqttConsumer {
   private heldBack: NodeJS.Timeout | undefined;
   private stopped = false;
   private joined = false;
-  private marksRefused = false;
   /** Where marks go out and come back. A client id may hold what a topic may not. */
   private readonly markTopic: string;
   /** Tells marks of this connection from those that an earlier one has left in the queue. */
   private connectionId = '';
+  /** The broker lets marks come back, as far as is known. */
+  private marksGranted = true;
   private readonly complaint: ConnectionComplaint;
   private readonly standstill = new Standstill(HOLDER_PAUSE_MS, () => this.doubt());
 
@@ -127,9 +128,9 @@ export class MqttConsumer {
     this.client.publish(this.markTopic, `${this.connectionId}.${at.getTime()}`, { qos: 1 }, () => undefined);
   }
 
-  /** Whether marks come back, as far as the broker has said. */
-  get hearsMarks(): boolean {
-    return !this.marksRefused;
+  /** Marks come back, unless the broker is known to refuse them. */
+  get hasMarks(): boolean {
+    return this.marksGranted;
   }
 
   /** Whether a message is a mark, of whatever connection. */
@@ -309,8 +310,8 @@ export class MqttConsumer {
   private subscribeToMarks(client: MqttClient): void {
     client.subscribe(this.markTopic, { qos: 1 }, (error, granted) => {
       if (this.client !== client) return;
-      this.marksRefused = error !== null || granted?.[0]?.qos !== 1;
-      if (!this.marksRefused) return;
+      this.marksGranted = !error && granted?.[0]?.qos === 1;
+      if (this.marksGranted) return;
       this.logger.error(`Subscription refused (${this.markTopic}): without it no device is taken for silent`);
     });
   }

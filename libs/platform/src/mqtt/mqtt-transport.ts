@@ -29,6 +29,7 @@ class TakenDelivery implements Delivery {
   constructor(
     publish: Publish,
     readonly deviceId: string,
+    readonly mayHaveWaited: boolean,
     private readonly owed: Owed,
     private readonly window: AckWindow,
     private readonly gate: IntakeGate,
@@ -78,13 +79,17 @@ export class MqttTransport extends Server implements CustomTransportStrategy {
   private window = new AckWindow(() => undefined);
   private handingOver = false;
   private intake = true;
+  private readonly isShared: boolean;
+  /** A mark of this connection has come back: what waited before it has been read. */
+  private hasCaughtUp = false;
 
   constructor(
     config: Config,
     private readonly consumer: MqttConsumer,
   ) {
     super();
-    const { topics, inflight } = config.mqtt;
+    const { topics, inflight, sharedGroup } = config.mqtt;
+    this.isShared = sharedGroup !== undefined;
     this.routes = (['data', 'status', 'responses'] as const).map((channel) => ({
       channel,
       topic: new DeviceTopic(topics[channel]),
@@ -137,6 +142,7 @@ export class MqttTransport extends Server implements CustomTransportStrategy {
       this.routes.map((route) => route.topic.filter),
       {
         connected: (tap) => {
+          this.hasCaughtUp = false;
           this.window.close();
           this.window = new AckWindow((replies) => tap.acknowledge(replies));
         },
@@ -169,6 +175,7 @@ export class MqttTransport extends Server implements CustomTransportStrategy {
     const reply = publish.packetId === 0 ? null : publish.reply;
     if (this.consumer.isMark(publish)) {
       const markedAt = this.consumer.markedAt(publish);
+      if (markedAt) this.hasCaughtUp = true;
       const mark = this.window.take(reply, Date.now(), () => {
         if (markedAt) for (const listener of this.markListeners) listener(markedAt);
       });
@@ -177,7 +184,15 @@ export class MqttTransport extends Server implements CustomTransportStrategy {
     }
     const { channel, deviceId } = this.route(publish.topic);
     const owed = this.window.take(reply, Date.now());
-    const delivery = new TakenDelivery(publish, deviceId, owed, this.window, this.gate, this.consumer);
+    const delivery = new TakenDelivery(
+      publish,
+      deviceId,
+      this.isShared && !this.hasCaughtUp && this.consumer.hasMarks,
+      owed,
+      this.window,
+      this.gate,
+      this.consumer,
+    );
     const waiting = this.arrived.get(channel);
     if (waiting) waiting.push(delivery);
     else this.arrived.set(channel, [delivery]);

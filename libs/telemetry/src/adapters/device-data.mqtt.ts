@@ -58,6 +58,10 @@ class DataMessage implements InboxItem, IncomingMessage {
     return (this.date ??= this.before?.receiptDate ?? this.dates.next(this.deviceId, this.receivedAt));
   }
 
+  get mayHaveWaited(): boolean {
+    return this.delivery.mayHaveWaited;
+  }
+
   get mayBeElsewhere(): boolean {
     return this.delivery.mayBeElsewhere;
   }

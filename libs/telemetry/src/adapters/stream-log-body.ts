@@ -12,7 +12,7 @@ type Kind = readonly [
   patientSince: string | null,
 ];
 type Sender = readonly [deviceId: string, patientId: number, kind: number];
-type PlainEvent = Omit<DomainEvent, 'logged' | 'late' | 'dataJson'>;
+type PlainEvent = Omit<DomainEvent, 'logged' | 'late' | 'waited' | 'dataJson'>;
 
 /** What stands in the head beside the table of entries. */
 interface Names {

@@ -22,6 +22,7 @@ export class DataReceived implements DomainEvent {
    * @param index which of the message's measurements it is.
    * @param stand where the message stands in the log of the stream; null: the log does not hold it.
    * @param late told of long after it came in, or kept by the broker nobody knows how long: no sign of life.
+   * @param waited it may have waited while others were heard; null: it has not.
    */
   constructor(
     private readonly messageId: () => string,
@@ -31,6 +32,7 @@ export class DataReceived implements DomainEvent {
     private readonly receivedAt: Date,
     private readonly stand: Stand | null,
     readonly late = false,
+    readonly waited: NonNullable<DomainEvent['waited']> | null = null,
   ) {
     this.deviceId = device.deviceId;
     this.tenant = device.tenant;

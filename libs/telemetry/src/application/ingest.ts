@@ -36,6 +36,8 @@ export interface IncomingMessage {
   readonly packetId: number | null;
   /** The broker may have delivered it before. */
   readonly duplicate: boolean;
+  /** It may have waited at the broker while others were given what came after it. */
+  readonly mayHaveWaited: boolean;
   /** Another replica may have been given it as well by now. */
   readonly mayBeElsewhere: boolean;
   /** The broker had kept it, for how long nobody knows. */
@@ -206,6 +208,7 @@ export class Ingest {
       const measurements = decodeBounded(payload, message.payload.length, sender, receivedAt);
       const { place, topic, payload: bytes } = message;
       const stand = { epoch: into.epoch, place };
+      const mayHaveWaited = message.mayHaveWaited || message.duplicate;
       measurements.forEach((measurement, index) => {
         for (const reading of measurement.readings) into.readings.push(reading);
         if (measurement.waveform) into.waveforms.push(measurement.waveform);
@@ -218,6 +221,7 @@ export class Ingest {
             receivedAt,
             stand,
             message.retained,
+            mayHaveWaited ? { said: undatedSince === null ? new Date(measurement.timestamp) : null } : null,
           ),
         );
       });
