@@ -26,7 +26,7 @@ const FREE = '(c.claimed_until IS NULL OR c.claimed_until < now())';
 const TELL_WITHIN = '10 seconds';
 const TELL_AFTER = `now() + INTERVAL '${TELL_WITHIN}'`;
 /** What has not been told of after that, is told by whoever has something to tell that follows it. */
-const LATE_AFTER = '1 second';
+const LATE_AFTER = '5 seconds';
 
 const INSERT = `
   SELECT entered_id AS id, taken_until AS "claimedUntil", news_id AS news FROM command_enter(

@@ -6,8 +6,8 @@ import type { ConnectionCause, StatusChange } from '../domain/presence.js';
 /** When others may tell of what is kept now: telling takes as long as the broker does. */
 export const TELL_AFTER = `now() + interval '30 seconds'`;
 
-/** What was stored, or taken over, within the last second, somebody may be telling this very moment. */
-export const TOLD_LATE = `tell_after < now() + interval '29 seconds'`;
+/** What was stored, or taken over, within the last 5 s, somebody may be telling this very moment. */
+export const TOLD_LATE = `tell_after < now() + interval '25 seconds'`;
 
 /** The columns of `device_status_changes` that make a {@link KeptChange}. */
 export const CHANGE_COLUMNS =

@@ -31,7 +31,7 @@ export interface Telling {
  * another tells it, under the same ids.
  *
  * The changes of one device are told in their order, by whichever process: before one is told, those before it are gone
- * from what is kept, or this process has handed them over itself. What nobody has told for a second it takes over.
+ * from what is kept, or this process has handed them over itself. What nobody has told for 5 s it takes over.
  */
 @Injectable()
 export class PresenceHerald {
