@@ -15,7 +15,7 @@ export interface Delivery {
   readonly retained: boolean;
   /**
    * Another replica may have been given it by now, as a repeat: it has the session that this connection has lost, or is about
-   * to. Once true, true for good, unless the lease is confirmed.
+   * to. No longer so where it was only the lease that was in doubt, and it is found to be held still.
    */
   readonly mayBeElsewhere: boolean;
   /** MQTT 5: {@link correlationDataOf} reads them; null: there are none. */
